@@ -1,0 +1,1 @@
+//! Subscribers, contacts, blocks, devices and push tokens.

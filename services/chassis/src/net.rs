@@ -1,0 +1,66 @@
+//! Sockets: the machine's, or a simulated network's.
+
+#![allow(clippy::disallowed_methods, reason = "this is the door to the network")]
+
+use std::{io, net::SocketAddr};
+
+use async_trait::async_trait;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+
+/// A connected byte stream.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// A connected byte stream, whatever carries it.
+pub type BoxIo = Box<dyn Io>;
+
+/// Waits for connections.
+#[async_trait]
+pub trait Listener: Send + 'static {
+    /// The next connection and where it comes from.
+    async fn accept(&mut self) -> io::Result<(BoxIo, SocketAddr)>;
+    /// Where it listens (with the real port when 0 was asked for).
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// A network.
+#[async_trait]
+pub trait Network: Send + Sync + 'static {
+    /// Listens on `addr` (`host:port`; port 0 takes a free one).
+    async fn listen(&self, addr: &str) -> io::Result<Box<dyn Listener>>;
+    /// Connects to `host:port`.
+    async fn connect(&self, addr: &str) -> io::Result<BoxIo>;
+}
+
+/// The machine's TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tcp;
+
+#[async_trait]
+impl Network for Tcp {
+    async fn listen(&self, addr: &str) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(TcpListener::bind(addr).await?))
+    }
+
+    async fn connect(&self, addr: &str) -> io::Result<BoxIo> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}
+
+#[async_trait]
+impl Listener for TcpListener {
+    async fn accept(&mut self) -> io::Result<(BoxIo, SocketAddr)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok((Box::new(stream), peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpListener::local_addr(self)
+    }
+}

@@ -1,0 +1,1 @@
+//! The client library: a session that reconnects, syncs and keeps order.

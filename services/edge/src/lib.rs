@@ -1,0 +1,1 @@
+//! Client connections: sessions, backpressure, resume, drain.

@@ -1,0 +1,1 @@
+//! Who is online where and as what, and who may see it.

@@ -1,0 +1,1 @@
+//! Admission of events to the log, the directory, delivery.

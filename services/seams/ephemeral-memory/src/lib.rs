@@ -1,0 +1,1 @@
+//! The ephemeral store in memory, for one process.

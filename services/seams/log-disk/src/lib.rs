@@ -1,0 +1,1 @@
+//! The log on disk: durable, grouped fsyncs, for one process.

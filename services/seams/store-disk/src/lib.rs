@@ -1,0 +1,1 @@
+//! The store on disk: durable, grouped fsyncs, for one process.

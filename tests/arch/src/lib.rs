@@ -1,0 +1,1 @@
+//! The import rule and other rules of the house, held by tests.

@@ -1,0 +1,1 @@
+//! The suite as a person meets it: the real program, real connections.
