@@ -12,6 +12,7 @@ use tandem_kernel::{Address, Code, DeviceId, EdgeId, SessionId};
 use tandem_proto::client::{DeviceClass, Status};
 
 pub mod conformance;
+pub mod status;
 
 /// How long an edge's lease lives after its last renewal.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -133,8 +134,7 @@ pub trait Ephemeral: Send + Sync + 'static {
     async fn flag_resync(&self, sessions: &[(Address, SessionId)]) -> Result<(), EphemeralError>;
 
     /// Clears the flag. Once it returns, `reach` has the session in `live` again.
-    async fn clear_resync(&self, user: &Address, session: SessionId)
-    -> Result<(), EphemeralError>;
+    async fn clear_resync(&self, user: &Address, session: SessionId) -> Result<(), EphemeralError>;
 
     /// The statuses of users as they were last settled, in the order of `users`; `None`: never online
     /// as far as the store knows (treat as offline, version 0).
@@ -143,10 +143,8 @@ pub trait Ephemeral: Send + Sync + 'static {
     /// Derives the users' statuses anew from their sessions, stores each that changed with its next
     /// version, and returns those that changed. They are due no longer, unless a detached session of
     /// theirs still counts.
-    async fn settle(
-        &self,
-        users: &[Address],
-    ) -> Result<Vec<(Address, UserStatus)>, EphemeralError>;
+    async fn settle(&self, users: &[Address])
+    -> Result<Vec<(Address, UserStatus)>, EphemeralError>;
 
     /// Users whose status is due to be settled now, at most `limit`, among them those of edges whose
     /// lease has lapsed (whose sessions this call removes). They stay due until settled.
