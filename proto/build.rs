@@ -1,6 +1,6 @@
 //! Compiles `tandem/*/v1/*.proto` without a system protoc.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
@@ -12,7 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=tandem");
     let files = SERVICES.map(|s| format!("tandem/{s}/v1/{s}.proto"));
     let descriptors = protox::compile(files, ["."])?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let out = std::env::var_os("OUT_DIR")
+        .map(PathBuf::from)
+        .ok_or("cargo sets OUT_DIR")?;
     fs::write(out.join("tandem.fds"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_transport(false)

@@ -15,7 +15,9 @@ pub struct SystemClock {
 impl SystemClock {
     /// The clock of this process.
     pub fn new() -> Self {
-        Self { start: tokio::time::Instant::now() }
+        Self {
+            start: tokio::time::Instant::now(),
+        }
     }
 }
 
@@ -27,7 +29,9 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn unix(&self) -> UnixMillis {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
@@ -46,7 +50,10 @@ pub struct RuntimeClock {
 impl RuntimeClock {
     /// A clock that shows `epoch` now.
     pub fn starting_at(epoch: UnixMillis) -> Self {
-        Self { start: tokio::time::Instant::now(), epoch }
+        Self {
+            start: tokio::time::Instant::now(),
+            epoch,
+        }
     }
 }
 

@@ -71,7 +71,9 @@ pub trait Peers: Send + Sync + 'static {
 /// Peers in one process: a registry of servers, filled as they come up. A call to one that is not there
 /// (yet, or any more) is `Unavailable`.
 #[derive(Debug, Clone, Default)]
-pub struct LocalPeers(Arc<RwLock<BTreeMap<String, watch::Sender<Arc<Vec<Replica>>>>>>);
+pub struct LocalPeers(Arc<RwLock<BTreeMap<String, ReplicasSender>>>);
+
+type ReplicasSender = watch::Sender<Arc<Vec<Replica>>>;
 
 impl LocalPeers {
     /// An empty registry.
@@ -81,7 +83,10 @@ impl LocalPeers {
 
     /// `channel` leads to the service's only replica from now on.
     pub fn set(&self, name: &str, channel: Channel) {
-        let replica = Replica { name: name.to_owned(), channel };
+        let replica = Replica {
+            name: name.to_owned(),
+            channel,
+        };
         self.sender(name).send_replace(Arc::new(vec![replica]));
     }
 
@@ -90,7 +95,7 @@ impl LocalPeers {
         self.sender(name).send_replace(Arc::new(Vec::new()));
     }
 
-    fn sender(&self, name: &str) -> watch::Sender<Arc<Vec<Replica>>> {
+    fn sender(&self, name: &str) -> ReplicasSender {
         if let Some(sender) = self.0.read().get(name) {
             return sender.clone();
         }
@@ -135,12 +140,11 @@ impl Service<http::Request<Body>> for Late {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         // local servers are always ready, so none is polled for it
         let replica = self.0.borrow().first().map(|r| r.channel.clone());
-        match replica {
-            Some(mut channel) => futures::future::Either::Left(channel.call(request)),
-            None => {
-                let status = Status::unavailable("service is not running in this process");
-                futures::future::Either::Right(std::future::ready(Ok(status.into_http())))
-            }
+        if let Some(mut channel) = replica {
+            futures::future::Either::Left(channel.call(request))
+        } else {
+            let status = Status::unavailable("service is not running in this process");
+            futures::future::Either::Right(std::future::ready(Ok(status.into_http())))
         }
     }
 }
@@ -156,7 +160,10 @@ pub fn status(code: Code, message: impl Into<String>) -> Status {
 
 /// The error code that a status carries; derived from the gRPC code if another program made it.
 pub fn code_of(status: &Status) -> Code {
-    let named = status.metadata().get(CODE_METADATA).and_then(|v| v.to_str().ok());
+    let named = status
+        .metadata()
+        .get(CODE_METADATA)
+        .and_then(|v| v.to_str().ok());
     if let Some(code) = named.and_then(Code::parse) {
         return code;
     }
@@ -168,7 +175,9 @@ pub fn code_of(status: &Status) -> Code {
         tonic::Code::ResourceExhausted => Code::RateLimited,
         tonic::Code::DeadlineExceeded => Code::DeadlineExceeded,
         tonic::Code::AlreadyExists => Code::Conflict,
-        tonic::Code::Internal | tonic::Code::DataLoss | tonic::Code::Unimplemented => Code::Internal,
+        tonic::Code::Internal | tonic::Code::DataLoss | tonic::Code::Unimplemented => {
+            Code::Internal
+        }
         _ => Code::Unavailable,
     }
 }
@@ -187,7 +196,11 @@ mod tests {
     #[tokio::test]
     async fn a_call_to_a_service_that_is_not_there_is_unavailable() {
         let peers = LocalPeers::new();
-        let answer = peers.service("history").oneshot(http::Request::new(Body::empty())).await.unwrap();
+        let answer = peers
+            .service("history")
+            .oneshot(http::Request::new(Body::empty()))
+            .await
+            .unwrap();
         let status = Status::from_header_map(answer.headers()).unwrap();
         assert_eq!(status.code(), tonic::Code::Unavailable);
     }

@@ -15,6 +15,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod net;
 pub mod rng;
+pub mod server;
 pub mod telemetry;
 pub mod threads;
 

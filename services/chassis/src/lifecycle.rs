@@ -109,7 +109,12 @@ impl Lifecycle {
         let this = self.clone();
         self.0.tasks.spawn(async move {
             let hard = this.0.hard.clone();
-            let mut guard = EndGuard { lifecycle: &this, name, on_end, ended: false };
+            let mut guard = EndGuard {
+                lifecycle: &this,
+                name,
+                on_end,
+                ended: false,
+            };
             tokio::select! {
                 () = hard.cancelled() => {}
                 () = task => {}

@@ -11,7 +11,10 @@ use std::sync::{
 use opentelemetry::{KeyValue, global};
 
 fn attributes(pairs: &[(&'static str, &str)]) -> Vec<KeyValue> {
-    pairs.iter().map(|(k, v)| KeyValue::new(*k, (*v).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(k, v)| KeyValue::new(*k, (*v).to_owned()))
+        .collect()
 }
 
 /// Counts what only grows, with fixed attributes.

@@ -40,7 +40,11 @@ impl Rng {
 
     /// A number below `n` (0 if `n` is 0).
     pub fn below(&self, n: u64) -> u64 {
-        if n == 0 { 0 } else { ((u128::from(self.u64()) * u128::from(n)) >> 64) as u64 }
+        if n == 0 {
+            0
+        } else {
+            ((u128::from(self.u64()) * u128::from(n)) >> 64) as u64
+        }
     }
 
     /// A new event id for an event made at `at`.

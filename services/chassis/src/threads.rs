@@ -1,5 +1,7 @@
 //! Work that blocks (disk): on tokio's blocking threads, or in place when simulated.
 
+#![allow(clippy::disallowed_methods, reason = "this is the door to threads")]
+
 /// Where blocking work runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
@@ -22,7 +24,9 @@ impl Threads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unfinished> {
         match self {
-            Self::Pool => tokio::task::spawn_blocking(work).await.map_err(|_| Unfinished),
+            Self::Pool => tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|_| Unfinished),
             Self::Inline => Ok(work()),
         }
     }

@@ -53,7 +53,11 @@ impl ConversationId {
             }
             _ => return Err(ConversationError),
         };
-        if id.as_str() == text { Ok(id) } else { Err(ConversationError) }
+        if id.as_str() == text {
+            Ok(id)
+        } else {
+            Err(ConversationError)
+        }
     }
 
     /// The two members of a one-to-one conversation; `None` for a group.
@@ -106,7 +110,10 @@ mod tests {
 
     #[test]
     fn two_people_have_one_conversation_whoever_begins() {
-        let (a, b) = (Address::parse("a@x.test").unwrap(), Address::parse("b@x.test").unwrap());
+        let (a, b) = (
+            Address::parse("a@x.test").unwrap(),
+            Address::parse("b@x.test").unwrap(),
+        );
         let ab = ConversationId::one_to_one(&a, &b).unwrap();
         assert_eq!(Some(&ab), ConversationId::one_to_one(&b, &a).as_ref());
         assert_eq!(ConversationId::parse(ab.as_str()).unwrap(), ab);
@@ -116,7 +123,16 @@ mod tests {
 
     #[test]
     fn another_spelling_of_an_id_is_refused() {
-        for bad in ["", "o:", "o:b@x,a@x", "o:A@x,b@x", "o:a@x,a@x", "g:1@x", "x:a@x,b@x", "o:a@x,b@x "] {
+        for bad in [
+            "",
+            "o:",
+            "o:b@x,a@x",
+            "o:A@x,b@x",
+            "o:a@x,a@x",
+            "g:1@x",
+            "x:a@x,b@x",
+            "o:a@x,b@x ",
+        ] {
             assert!(ConversationId::parse(bad).is_err(), "{bad}");
         }
         let g = "g:018f4d2e-0000-7000-8000-000000000001@x.test";

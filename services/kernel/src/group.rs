@@ -81,7 +81,10 @@ impl Group {
             }
             let title = create.title.trim();
             if title.is_empty() || title.chars().count() > MAX_TITLE {
-                return refuse(Code::InvalidArgument, "a group's title is 1 to 128 characters");
+                return refuse(
+                    Code::InvalidArgument,
+                    "a group's title is 1 to 128 characters",
+                );
             }
             let mut members = addresses(&create.members)?;
             members.retain(|m| m != sender);
@@ -127,7 +130,10 @@ impl Group {
                 }
                 let title = set.title.trim();
                 if title.is_empty() || title.chars().count() > MAX_TITLE {
-                    return refuse(Code::InvalidArgument, "a group's title is 1 to 128 characters");
+                    return refuse(
+                        Code::InvalidArgument,
+                        "a group's title is 1 to 128 characters",
+                    );
                 }
             }
             Kind::RoleSet(set) => {
@@ -161,7 +167,13 @@ impl Group {
         match body {
             Kind::GroupCreate(create) => {
                 create.title.trim().clone_into(&mut self.title);
-                self.members.insert(sender.clone(), Member { role: Role::Owner, joined: seq });
+                self.members.insert(
+                    sender.clone(),
+                    Member {
+                        role: Role::Owner,
+                        joined: seq,
+                    },
+                );
                 change.joined.push(sender.clone());
                 self.add(seq, &addresses(&create.members)?, &mut change);
             }
@@ -204,7 +216,13 @@ impl Group {
     fn add(&mut self, seq: Seq, members: &[Address], change: &mut Change) {
         for member in members {
             if !self.is_member(member) {
-                self.members.insert(member.clone(), Member { role: Role::Member, joined: seq });
+                self.members.insert(
+                    member.clone(),
+                    Member {
+                        role: Role::Member,
+                        joined: seq,
+                    },
+                );
                 change.joined.push(member.clone());
             }
         }
@@ -237,8 +255,10 @@ pub fn changes_group(body: &Kind) -> bool {
 }
 
 fn address(text: &str) -> Result<Address, Refusal> {
-    Address::parse(text)
-        .map_err(|_| Refusal { code: Code::InvalidArgument, reason: "a member is an address" })
+    Address::parse(text).map_err(|_| Refusal {
+        code: Code::InvalidArgument,
+        reason: "a member is an address",
+    })
 }
 
 fn addresses(texts: &[String]) -> Result<Vec<Address>, Refusal> {
@@ -265,9 +285,15 @@ mod tests {
         let mut g = Group::default();
         let create = GroupCreate {
             title: " friends ".into(),
-            members: vec!["bob@x.test".into(), "chloe@x.test".into(), "bob@x.test".into()],
+            members: vec![
+                "bob@x.test".into(),
+                "chloe@x.test".into(),
+                "bob@x.test".into(),
+            ],
         };
-        let change = g.apply(Seq(1), &a("alice"), &Kind::GroupCreate(create)).unwrap();
+        let change = g
+            .apply(Seq(1), &a("alice"), &Kind::GroupCreate(create))
+            .unwrap();
         assert_eq!(change.joined, [a("alice"), a("bob"), a("chloe")]);
         assert_eq!(g.title, "friends");
         g
@@ -276,7 +302,9 @@ mod tests {
     #[test]
     fn a_member_cannot_manage_and_an_outsider_cannot_speak() {
         let g = created();
-        let add = Kind::MembersAdd(MembersAdd { members: vec!["dan@x.test".into()] });
+        let add = Kind::MembersAdd(MembersAdd {
+            members: vec!["dan@x.test".into()],
+        });
         assert_eq!(g.check(&a("bob"), &add).unwrap_err().code, Code::Forbidden);
         assert_eq!(g.check(&a("dan"), &add).unwrap_err().code, Code::NotAMember);
         assert_eq!(g.check(&a("alice"), &add), Ok(()));
@@ -285,23 +313,35 @@ mod tests {
     #[test]
     fn a_replayed_event_changes_nothing() {
         let mut g = created();
-        let add = Kind::MembersAdd(MembersAdd { members: vec!["dan@x.test".into()] });
+        let add = Kind::MembersAdd(MembersAdd {
+            members: vec!["dan@x.test".into()],
+        });
         g.apply(Seq(5), &a("alice"), &add).unwrap();
-        let remove = Kind::MemberRemove(MemberRemove { member: "dan@x.test".into() });
+        let remove = Kind::MemberRemove(MemberRemove {
+            member: "dan@x.test".into(),
+        });
         g.apply(Seq(6), &a("alice"), &remove).unwrap();
         let before = g.clone();
-        assert_eq!(g.apply(Seq(5), &a("alice"), &add).unwrap(), Change::default());
+        assert_eq!(
+            g.apply(Seq(5), &a("alice"), &add).unwrap(),
+            Change::default()
+        );
         assert_eq!(g, before);
     }
 
     #[test]
     fn when_the_owner_leaves_the_oldest_admin_follows() {
         let mut g = created();
-        let role = RoleSet { member: "chloe@x.test".into(), role: Role::Admin.into() };
+        let role = RoleSet {
+            member: "chloe@x.test".into(),
+            role: Role::Admin.into(),
+        };
         g.apply(Seq(2), &a("alice"), &Kind::RoleSet(role)).unwrap();
-        g.apply(Seq(3), &a("alice"), &Kind::MemberLeave(MemberLeave {})).unwrap();
+        g.apply(Seq(3), &a("alice"), &Kind::MemberLeave(MemberLeave {}))
+            .unwrap();
         assert_eq!(g.role(&a("chloe")), Some(Role::Owner));
-        g.apply(Seq(4), &a("chloe"), &Kind::MemberLeave(MemberLeave {})).unwrap();
+        g.apply(Seq(4), &a("chloe"), &Kind::MemberLeave(MemberLeave {}))
+            .unwrap();
         assert_eq!(g.role(&a("bob")), Some(Role::Owner));
     }
 
@@ -309,9 +349,19 @@ mod tests {
     fn a_group_has_at_most_256_members() {
         let mut g = created();
         let many = (0..253).map(|i| format!("m{i}@x.test")).collect();
-        g.apply(Seq(2), &a("alice"), &Kind::MembersAdd(MembersAdd { members: many })).unwrap();
+        g.apply(
+            Seq(2),
+            &a("alice"),
+            &Kind::MembersAdd(MembersAdd { members: many }),
+        )
+        .unwrap();
         assert_eq!(g.members.len(), MAX_MEMBERS);
-        let one = Kind::MembersAdd(MembersAdd { members: vec!["one@x.test".into()] });
-        assert_eq!(g.check(&a("alice"), &one).unwrap_err().code, Code::GroupFull);
+        let one = Kind::MembersAdd(MembersAdd {
+            members: vec!["one@x.test".into()],
+        });
+        assert_eq!(
+            g.check(&a("alice"), &one).unwrap_err().code,
+            Code::GroupFull
+        );
     }
 }

@@ -51,12 +51,17 @@ pub struct SessionId(pub u128);
 impl SessionId {
     /// Reads the UUID form that `Welcome.session` has.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        Uuid::try_parse(text).map(|u| Self(u.as_u128())).map_err(|_| IdError::Session)
+        Uuid::try_parse(text)
+            .map(|u| Self(u.as_u128()))
+            .map_err(|_| IdError::Session)
     }
 
     /// Reads 16 octets.
     pub fn from_slice(octets: &[u8]) -> Result<Self, IdError> {
-        octets.try_into().map(|o| Self(u128::from_be_bytes(o))).map_err(|_| IdError::Session)
+        octets
+            .try_into()
+            .map(|o| Self(u128::from_be_bytes(o)))
+            .map_err(|_| IdError::Session)
     }
 
     /// The 16 octets.

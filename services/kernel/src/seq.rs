@@ -56,7 +56,10 @@ pub fn rendezvous<'a, R: AsRef<str>>(
 ) -> Option<&'a R> {
     let hash = xxhash_rust::xxh3::xxh3_64(key);
     replicas.into_iter().max_by_key(|r| {
-        (xxhash_rust::xxh3::xxh3_64_with_seed(r.as_ref().as_bytes(), hash), r.as_ref().to_owned())
+        (
+            xxhash_rust::xxh3::xxh3_64_with_seed(r.as_ref().as_bytes(), hash),
+            r.as_ref().to_owned(),
+        )
     })
 }
 
