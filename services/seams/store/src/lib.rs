@@ -11,6 +11,12 @@ use tandem_kernel::Code;
 
 pub mod conformance;
 
+/// Octets of a partition key or sort key, at most.
+pub const MAX_KEY: usize = 1_024;
+
+/// Octets of a value, at most.
+pub const MAX_VALUE: usize = 1 << 20;
+
 /// A table's name: `[a-z_]{1,40}`. One table for each access path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Table(pub &'static str);
@@ -42,7 +48,7 @@ pub enum Op {
     Put {
         /// Sort key.
         sort: Bytes,
-        /// Value.
+        /// Value, at most [`MAX_VALUE`] octets.
         value: Bytes,
         /// Time to live, whole seconds, at least one; `None`: for ever.
         ttl: Option<Duration>,
@@ -83,7 +89,12 @@ pub struct Range {
 impl Range {
     /// All rows of a partition, from the lowest sort key up.
     pub fn all(limit: usize) -> Self {
-        Self { from: Bound::Unbounded, to: Bound::Unbounded, reverse: false, limit }
+        Self {
+            from: Bound::Unbounded,
+            to: Bound::Unbounded,
+            reverse: false,
+            limit,
+        }
     }
 }
 
