@@ -33,6 +33,10 @@ pub trait Network: Send + Sync + 'static {
     async fn listen(&self, addr: &str) -> io::Result<Box<dyn Listener>>;
     /// Connects to `host:port`.
     async fn connect(&self, addr: &str) -> io::Result<BoxIo>;
+    /// The addresses that `host:port` stands for, in the order in which to try them.
+    async fn resolve(&self, addr: &str) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host(addr).await?.collect())
+    }
 }
 
 /// The machine's TCP.
