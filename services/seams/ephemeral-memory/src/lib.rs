@@ -126,6 +126,11 @@ impl Ephemeral for MemoryEphemeral {
             .collect())
     }
 
+    async fn renumber(&self, users: &[Address]) -> Result<Vec<Option<UserStatus>>, EphemeralError> {
+        let mut state = self.state.write();
+        Ok(users.iter().map(|u| state.renumber(u)).collect())
+    }
+
     async fn due(&self, limit: usize) -> Result<Vec<Address>, EphemeralError> {
         let now = self.now();
         if self.state.read().idle(now) {

@@ -288,6 +288,13 @@ impl State {
         change
     }
 
+    pub(crate) fn renumber(&mut self, user: &Address) -> Option<UserStatus> {
+        let settled = self.users.get_mut(user)?.settled.as_deref_mut()?;
+        settled.version = self.next_version;
+        self.next_version += 1;
+        Some(settled.clone())
+    }
+
     /// Whether [`State::due`] would find nothing to do.
     pub(crate) fn idle(&self, now: u64) -> bool {
         self.due.first().is_none_or(|(at, _)| *at > now)

@@ -146,6 +146,11 @@ pub trait Ephemeral: Send + Sync + 'static {
     async fn settle(&self, users: &[Address])
     -> Result<Vec<(Address, UserStatus)>, EphemeralError>;
 
+    /// Gives the users' settled statuses their next version though nothing else changed, and returns
+    /// them in the order of `users`; `None`: never settled. For a viewer to whom another status was shown
+    /// (a contact ended or blocked), so that the next one shown there is above it.
+    async fn renumber(&self, users: &[Address]) -> Result<Vec<Option<UserStatus>>, EphemeralError>;
+
     /// Users whose status is due to be settled now, at most `limit`, among them those of edges whose
     /// lease has lapsed (whose sessions this call removes). They stay due until settled.
     async fn due(&self, limit: usize) -> Result<Vec<Address>, EphemeralError>;
