@@ -1,3 +1,58 @@
-//! `cargo xtask`.
+//! `cargo xtask`: the project's own commands. `cargo xtask test` is what CI runs.
 
-fn main() {}
+#![allow(clippy::disallowed_methods, reason = "a build tool is not simulated")]
+
+mod check;
+mod engines;
+mod fuzz;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything that must hold before a change lands: format, lints, docs, and every test. Installs
+    /// what the tests need first (cached outside the repo).
+    Test {
+        /// Only the tests whose names contain this; skips format, lints and docs.
+        filter: Option<String>,
+    },
+    /// Install what the tests need, and print where it is.
+    Engines,
+    /// Fuzz the frame decoders and the session machine with libFuzzer, for as long as is said. The
+    /// short form is part of `test`.
+    Fuzz {
+        /// Which target: `frame` or `session`.
+        target: String,
+        /// For how long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Test { filter: None } => check::all(),
+        Command::Test {
+            filter: Some(filter),
+        } => check::tests(Some(&filter)),
+        Command::Engines => engines::install().map(|e| println!("{e}")),
+        Command::Fuzz { target, seconds } => fuzz::run(&target, seconds),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
