@@ -17,7 +17,10 @@ impl Harness for Memory {
     async fn fresh() -> Self {
         tokio::time::pause();
         let memory = MemoryEphemeral::new(Doors::for_test(1));
-        Self { store: Arc::clone(&memory) as Arc<dyn Ephemeral>, memory }
+        Self {
+            store: Arc::clone(&memory) as Arc<dyn Ephemeral>,
+            memory,
+        }
     }
 
     fn store(&self) -> &Arc<dyn Ephemeral> {

@@ -1,7 +1,11 @@
 //! The suite that every adapter passes: one function a case, named as a sentence. An adapter's tests say
 //! `tandem_ephemeral::conformance_suite!(ItsHarness);`.
 
-#![allow(clippy::unwrap_used, reason = "these are tests, kept where every adapter finds them")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "these are tests named as sentences, kept where every adapter finds them"
+)]
 
 use std::{sync::Arc, time::Duration};
 
@@ -184,7 +188,10 @@ pub async fn a_renewal_after_the_lapse_says_so_and_nothing_counts_until_register
     h: &dyn Harness,
 ) {
     alice_online(h).await;
-    h.store().flag_resync(&[(user("alice"), SessionId(1))]).await.unwrap();
+    h.store()
+        .flag_resync(&[(user("alice"), SessionId(1))])
+        .await
+        .unwrap();
     h.advance(LEASE + SECOND).await;
     let back = renew(h, 1).await;
     assert!(back.lapsed);
@@ -198,8 +205,12 @@ pub async fn a_renewal_after_the_lapse_says_so_and_nothing_counts_until_register
 pub async fn the_lapse_of_one_edge_leaves_the_sessions_of_others(h: &dyn Harness) {
     alice_online(h).await;
     renew(h, 2).await;
-    let mobile =
-        Session { edge: edge(2), class: DeviceClass::Mobile, status: Status::Away, ..session(2) };
+    let mobile = Session {
+        edge: edge(2),
+        class: DeviceClass::Mobile,
+        status: Status::Away,
+        ..session(2)
+    };
     put(h, &[mobile]).await;
     h.advance(LEASE - 5 * SECOND).await;
     renew(h, 2).await;
@@ -209,7 +220,10 @@ pub async fn the_lapse_of_one_edge_leaves_the_sessions_of_others(h: &dyn Harness
     assert_eq!((reached.sessions, reached.attached), (1, 1));
     assert_eq!(due(h).await, [user("alice")]);
     let left = settle(h, "alice").await.unwrap();
-    assert_eq!((left.status, left.class), (Status::Away, DeviceClass::Mobile));
+    assert_eq!(
+        (left.status, left.class),
+        (Status::Away, DeviceClass::Mobile)
+    );
 }
 
 pub async fn a_released_edge_takes_its_sessions_at_once(h: &dyn Harness) {
@@ -241,11 +255,23 @@ pub async fn a_registered_session_is_reached_at_once(h: &dyn Harness) {
 pub async fn reach_answers_in_the_order_asked(h: &dyn Harness) {
     renew(h, 1).await;
     let names = ["bob", "nobody", "alice", "bob"];
-    put(h, &[session(1), Session { user: user("bob"), ..session(2) }]).await;
+    put(
+        h,
+        &[
+            session(1),
+            Session {
+                user: user("bob"),
+                ..session(2)
+            },
+        ],
+    )
+    .await;
     let asked: Vec<Address> = names.iter().map(|n| user(n)).collect();
     let reached = h.store().reach(&asked).await.unwrap();
-    let ids: Vec<Vec<u128>> =
-        reached.iter().map(|r| r.live.iter().map(|(_, id)| id.0).collect()).collect();
+    let ids: Vec<Vec<u128>> = reached
+        .iter()
+        .map(|r| r.live.iter().map(|(_, id)| id.0).collect())
+        .collect();
     assert_eq!(ids, [vec![2], vec![], vec![1], vec![2]]);
     assert!(h.store().reach(&[]).await.unwrap().is_empty());
 }
@@ -253,7 +279,14 @@ pub async fn reach_answers_in_the_order_asked(h: &dyn Harness) {
 pub async fn a_detached_session_is_still_delivered_to(h: &dyn Harness) {
     renew(h, 1).await;
     put(h, &[session(1)]).await;
-    put(h, &[Session { attached: false, ..session(1) }]).await;
+    put(
+        h,
+        &[Session {
+            attached: false,
+            ..session(1)
+        }],
+    )
+    .await;
     h.advance(DAMPING + SECOND).await;
     let reached = reach(h, "alice").await;
     assert_eq!(reached.live, [(edge(1), SessionId(1))]);
@@ -263,16 +296,36 @@ pub async fn a_detached_session_is_still_delivered_to(h: &dyn Harness) {
 pub async fn a_removed_session_is_not_reached(h: &dyn Harness) {
     renew(h, 1).await;
     put(h, &[session(1), session(2)]).await;
-    h.store().remove(&user("alice"), SessionId(1), false).await.unwrap();
-    h.store().remove(&user("alice"), SessionId(2), true).await.unwrap();
+    h.store()
+        .remove(&user("alice"), SessionId(1), false)
+        .await
+        .unwrap();
+    h.store()
+        .remove(&user("alice"), SessionId(2), true)
+        .await
+        .unwrap();
     assert_eq!(reach(h, "alice").await, Reach::default());
-    h.store().remove(&user("alice"), SessionId(7), true).await.unwrap();
-    h.store().remove(&user("nobody"), SessionId(1), false).await.unwrap();
+    h.store()
+        .remove(&user("alice"), SessionId(7), true)
+        .await
+        .unwrap();
+    h.store()
+        .remove(&user("nobody"), SessionId(1), false)
+        .await
+        .unwrap();
 }
 
 pub async fn registering_again_changes_the_session_in_place(h: &dyn Harness) {
     alice_online(h).await;
-    put(h, &[Session { status: Status::Busy, message: "hm".into(), ..session(1) }]).await;
+    put(
+        h,
+        &[Session {
+            status: Status::Busy,
+            message: "hm".into(),
+            ..session(1)
+        }],
+    )
+    .await;
     assert_eq!(reach(h, "alice").await.sessions, 1);
     let now = settle(h, "alice").await.unwrap();
     assert_eq!((now.status, now.message.as_str()), (Status::Busy, "hm"));
@@ -281,7 +334,14 @@ pub async fn registering_again_changes_the_session_in_place(h: &dyn Harness) {
 pub async fn a_session_that_moves_is_reached_at_its_new_edge_alone(h: &dyn Harness) {
     alice_online(h).await;
     renew(h, 2).await;
-    put(h, &[Session { edge: edge(2), ..session(1) }]).await;
+    put(
+        h,
+        &[Session {
+            edge: edge(2),
+            ..session(1)
+        }],
+    )
+    .await;
     assert_eq!(reach(h, "alice").await.live, [(edge(2), SessionId(1))]);
     h.store().release(&edge(1)).await.unwrap();
     assert_eq!(reach(h, "alice").await.live, [(edge(2), SessionId(1))]);
@@ -292,23 +352,41 @@ pub async fn a_session_that_moves_is_reached_at_its_new_edge_alone(h: &dyn Harne
 pub async fn a_flagged_session_is_left_out_of_live_until_it_is_cleared(h: &dyn Harness) {
     renew(h, 1).await;
     put(h, &[session(1), session(2)]).await;
-    h.store().flag_resync(&[(user("alice"), SessionId(1))]).await.unwrap();
+    h.store()
+        .flag_resync(&[(user("alice"), SessionId(1))])
+        .await
+        .unwrap();
     let reached = reach(h, "alice").await;
     assert_eq!(reached.live, [(edge(1), SessionId(2))]);
     assert_eq!((reached.sessions, reached.attached), (2, 2));
-    h.store().clear_resync(&user("alice"), SessionId(1)).await.unwrap();
+    h.store()
+        .clear_resync(&user("alice"), SessionId(1))
+        .await
+        .unwrap();
     assert_eq!(reach(h, "alice").await.live.len(), 2);
-    h.store().clear_resync(&user("alice"), SessionId(9)).await.unwrap();
+    h.store()
+        .clear_resync(&user("alice"), SessionId(9))
+        .await
+        .unwrap();
 }
 
 pub async fn registering_again_clears_no_flag(h: &dyn Harness) {
     renew(h, 1).await;
     put(h, &[session(1)]).await;
-    h.store().flag_resync(&[(user("alice"), SessionId(1))]).await.unwrap();
+    h.store()
+        .flag_resync(&[(user("alice"), SessionId(1))])
+        .await
+        .unwrap();
     for again in [
         session(1),
-        Session { attached: false, ..session(1) },
-        Session { status: Status::Busy, ..session(1) },
+        Session {
+            attached: false,
+            ..session(1)
+        },
+        Session {
+            status: Status::Busy,
+            ..session(1)
+        },
     ] {
         put(h, &[again]).await;
         assert!(reach(h, "alice").await.live.is_empty());
@@ -319,18 +397,31 @@ pub async fn registering_again_clears_no_flag(h: &dyn Harness) {
 pub async fn a_renewal_names_flagged_sessions_until_they_are_cleared(h: &dyn Harness) {
     renew(h, 1).await;
     renew(h, 2).await;
-    let bobs = Session { user: user("bob"), edge: edge(2), ..session(3) };
+    let bobs = Session {
+        user: user("bob"),
+        edge: edge(2),
+        ..session(3)
+    };
     put(h, &[session(1), session(2), bobs]).await;
-    let flagged =
-        [(user("alice"), SessionId(2)), (user("alice"), SessionId(1)), (user("bob"), SessionId(3))];
+    let flagged = [
+        (user("alice"), SessionId(2)),
+        (user("alice"), SessionId(1)),
+        (user("bob"), SessionId(3)),
+    ];
     h.store().flag_resync(&flagged).await.unwrap();
     for _ in 0..2 {
         let mut named = renew(h, 1).await.resync;
         named.sort();
         assert_eq!(named, [SessionId(1), SessionId(2)]);
     }
-    h.store().clear_resync(&user("alice"), SessionId(1)).await.unwrap();
-    h.store().remove(&user("alice"), SessionId(2), false).await.unwrap();
+    h.store()
+        .clear_resync(&user("alice"), SessionId(1))
+        .await
+        .unwrap();
+    h.store()
+        .remove(&user("alice"), SessionId(2), false)
+        .await
+        .unwrap();
     assert!(renew(h, 1).await.resync.is_empty());
     assert_eq!(renew(h, 2).await.resync, [SessionId(3)]);
 }
@@ -338,7 +429,10 @@ pub async fn a_renewal_names_flagged_sessions_until_they_are_cleared(h: &dyn Har
 pub async fn flagging_what_is_gone_is_passed_over(h: &dyn Harness) {
     renew(h, 1).await;
     put(h, &[session(1), session(2)]).await;
-    h.store().remove(&user("alice"), SessionId(1), false).await.unwrap();
+    h.store()
+        .remove(&user("alice"), SessionId(1), false)
+        .await
+        .unwrap();
     let flagged = [
         (user("alice"), SessionId(1)),
         (user("nobody"), SessionId(4)),
@@ -353,7 +447,10 @@ pub async fn flagging_what_is_gone_is_passed_over(h: &dyn Harness) {
 pub async fn a_flagged_session_still_counts_for_the_status(h: &dyn Harness) {
     renew(h, 1).await;
     put(h, &[session(1)]).await;
-    h.store().flag_resync(&[(user("alice"), SessionId(1))]).await.unwrap();
+    h.store()
+        .flag_resync(&[(user("alice"), SessionId(1))])
+        .await
+        .unwrap();
     assert_eq!(settle(h, "alice").await.unwrap().status, Status::Online);
 }
 
@@ -366,10 +463,20 @@ pub async fn who_was_never_online_has_no_status(h: &dyn Harness) {
 pub async fn coming_online_is_due_at_once(h: &dyn Harness) {
     renew(h, 1).await;
     assert!(due(h).await.is_empty());
-    put(h, &[Session { message: "hello".into(), ..session(1) }]).await;
+    put(
+        h,
+        &[Session {
+            message: "hello".into(),
+            ..session(1)
+        }],
+    )
+    .await;
     assert_eq!(due(h).await, [user("alice")]);
     let online = settle(h, "alice").await.unwrap();
-    assert_eq!((online.status, online.class), (Status::Online, DeviceClass::Pc));
+    assert_eq!(
+        (online.status, online.class),
+        (Status::Online, DeviceClass::Pc)
+    );
     assert_eq!(online.message, "hello");
     assert!(online.version > 0);
     assert!(due(h).await.is_empty());
@@ -377,7 +484,14 @@ pub async fn coming_online_is_due_at_once(h: &dyn Harness) {
 
 pub async fn a_status_stands_as_settled_until_it_is_settled_again(h: &dyn Harness) {
     let online = alice_online(h).await;
-    put(h, &[Session { status: Status::Away, ..session(1) }]).await;
+    put(
+        h,
+        &[Session {
+            status: Status::Away,
+            ..session(1)
+        }],
+    )
+    .await;
     assert_eq!(status(h, "alice").await, Some(online));
     let away = settle(h, "alice").await;
     assert_eq!(away.as_ref().unwrap().status, Status::Away);
@@ -388,7 +502,14 @@ pub async fn a_status_stands_as_settled_until_it_is_settled_again(h: &dyn Harnes
 pub async fn settling_what_did_not_change_tells_nothing(h: &dyn Harness) {
     let online = alice_online(h).await;
     assert_eq!(settle(h, "alice").await, None);
-    put(h, &[Session { status: Status::Busy, ..session(2) }]).await;
+    put(
+        h,
+        &[Session {
+            status: Status::Busy,
+            ..session(2)
+        }],
+    )
+    .await;
     assert_eq!(settle(h, "alice").await, None);
     assert_eq!(status(h, "alice").await, Some(online));
 }
@@ -398,14 +519,30 @@ pub async fn the_most_available_session_gives_the_status(h: &dyn Harness) {
     renew(h, 1).await;
     let rising = [Away, OutToLunch, BeRightBack, OnThePhone, Busy, Online];
     for (id, status) in (1..).zip(rising) {
-        let class = if id % 2 == 0 { DeviceClass::Mobile } else { DeviceClass::Portal };
-        put(h, &[Session { status, class, message: format!("m{id}"), ..session(id) }]).await;
+        let class = if id % 2 == 0 {
+            DeviceClass::Mobile
+        } else {
+            DeviceClass::Portal
+        };
+        put(
+            h,
+            &[Session {
+                status,
+                class,
+                message: format!("m{id}"),
+                ..session(id)
+            }],
+        )
+        .await;
         let now = settle(h, "alice").await.unwrap();
         assert_eq!((now.status, now.class), (status, class));
         assert_eq!(now.message, format!("m{id}"));
     }
     for id in (2..=6).rev() {
-        h.store().remove(&user("alice"), SessionId(id), true).await.unwrap();
+        h.store()
+            .remove(&user("alice"), SessionId(id), true)
+            .await
+            .unwrap();
         let now = settle(h, "alice").await.unwrap();
         assert_eq!(now.status, rising[id as usize - 2]);
     }
@@ -413,21 +550,34 @@ pub async fn the_most_available_session_gives_the_status(h: &dyn Harness) {
 
 pub async fn appear_offline_wins_over_all(h: &dyn Harness) {
     alice_online(h).await;
-    let hidden =
-        Session { status: Status::AppearOffline, message: "not for you".into(), ..session(2) };
+    let hidden = Session {
+        status: Status::AppearOffline,
+        message: "not for you".into(),
+        ..session(2)
+    };
     put(h, &[hidden]).await;
     let now = settle(h, "alice").await.unwrap();
     assert_eq!((now.status, now.message.as_str()), (Status::Offline, ""));
     assert_eq!(reach(h, "alice").await.live.len(), 2);
-    h.store().remove(&user("alice"), SessionId(2), true).await.unwrap();
+    h.store()
+        .remove(&user("alice"), SessionId(2), true)
+        .await
+        .unwrap();
     assert_eq!(settle(h, "alice").await.unwrap().status, Status::Online);
 }
 
 pub async fn each_change_has_a_higher_version(h: &dyn Harness) {
     let mut last = alice_online(h).await;
     for change in [
-        Session { status: Status::Busy, ..session(1) },
-        Session { status: Status::Busy, message: "in a meeting".into(), ..session(1) },
+        Session {
+            status: Status::Busy,
+            ..session(1)
+        },
+        Session {
+            status: Status::Busy,
+            message: "in a meeting".into(),
+            ..session(1)
+        },
         Session {
             status: Status::Busy,
             message: "in a meeting".into(),
@@ -446,13 +596,27 @@ pub async fn each_change_has_a_higher_version(h: &dyn Harness) {
 
 pub async fn a_detached_session_counts_for_the_damping(h: &dyn Harness) {
     alice_online(h).await;
-    put(h, &[Session { attached: false, ..session(1) }]).await;
+    put(
+        h,
+        &[Session {
+            attached: false,
+            ..session(1)
+        }],
+    )
+    .await;
     assert!(due(h).await.is_empty());
     // settled meanwhile, it is still due when the damping is over
     assert_eq!(settle(h, "alice").await, None);
     h.advance(DAMPING - 2 * SECOND).await;
     // the same again does not start the damping anew
-    put(h, &[Session { attached: false, ..session(1) }]).await;
+    put(
+        h,
+        &[Session {
+            attached: false,
+            ..session(1)
+        }],
+    )
+    .await;
     assert_eq!(settle(h, "alice").await, None);
     assert!(due(h).await.is_empty());
     h.advance(2 * SECOND + SECOND / 2).await;
@@ -463,7 +627,10 @@ pub async fn a_detached_session_counts_for_the_damping(h: &dyn Harness) {
 
 pub async fn a_removed_session_counts_for_the_damping(h: &dyn Harness) {
     alice_online(h).await;
-    h.store().remove(&user("alice"), SessionId(1), false).await.unwrap();
+    h.store()
+        .remove(&user("alice"), SessionId(1), false)
+        .await
+        .unwrap();
     assert!(due(h).await.is_empty());
     assert_eq!(settle(h, "alice").await, None);
     h.advance(DAMPING - 2 * SECOND).await;
@@ -475,18 +642,31 @@ pub async fn a_removed_session_counts_for_the_damping(h: &dyn Harness) {
 
 pub async fn a_session_removed_at_once_counts_no_longer(h: &dyn Harness) {
     alice_online(h).await;
-    h.store().remove(&user("alice"), SessionId(1), true).await.unwrap();
+    h.store()
+        .remove(&user("alice"), SessionId(1), true)
+        .await
+        .unwrap();
     assert_eq!(due(h).await, [user("alice")]);
     assert_eq!(settle(h, "alice").await.unwrap().status, Status::Offline);
 }
 
 pub async fn a_session_back_within_the_damping_shows_nothing(h: &dyn Harness) {
     let online = alice_online(h).await;
-    put(h, &[Session { attached: false, ..session(1) }]).await;
+    put(
+        h,
+        &[Session {
+            attached: false,
+            ..session(1)
+        }],
+    )
+    .await;
     h.advance(2 * SECOND).await;
     put(h, &[session(1)]).await;
     assert_eq!(settle(h, "alice").await, None);
-    h.store().remove(&user("alice"), SessionId(1), false).await.unwrap();
+    h.store()
+        .remove(&user("alice"), SessionId(1), false)
+        .await
+        .unwrap();
     h.advance(2 * SECOND).await;
     put(h, &[session(2)]).await;
     assert_eq!(settle(h, "alice").await, None);
@@ -498,7 +678,15 @@ pub async fn a_session_back_within_the_damping_shows_nothing(h: &dyn Harness) {
 
 pub async fn a_new_status_on_one_session_is_due_at_once(h: &dyn Harness) {
     alice_online(h).await;
-    put(h, &[Session { status: Status::Away, attached: false, ..session(1) }]).await;
+    put(
+        h,
+        &[Session {
+            status: Status::Away,
+            attached: false,
+            ..session(1)
+        }],
+    )
+    .await;
     assert_eq!(due(h).await, [user("alice")]);
     assert_eq!(settle(h, "alice").await.unwrap().status, Status::Away);
     h.advance(DAMPING + SECOND / 2).await;
@@ -509,7 +697,10 @@ pub async fn a_new_status_on_one_session_is_due_at_once(h: &dyn Harness) {
 pub async fn putting_what_is_there_makes_nobody_due(h: &dyn Harness) {
     alice_online(h).await;
     put(h, &[session(1)]).await;
-    h.store().flag_resync(&[(user("alice"), SessionId(1))]).await.unwrap();
+    h.store()
+        .flag_resync(&[(user("alice"), SessionId(1))])
+        .await
+        .unwrap();
     assert!(due(h).await.is_empty());
 }
 
@@ -517,7 +708,14 @@ pub async fn users_stay_due_until_settled_and_no_more_than_asked_are_named(h: &d
     renew(h, 1).await;
     let names = ["a", "b", "c", "d"];
     for (id, name) in (1..).zip(names) {
-        put(h, &[Session { user: user(name), ..session(id) }]).await;
+        put(
+            h,
+            &[Session {
+                user: user(name),
+                ..session(id)
+            }],
+        )
+        .await;
     }
     for _ in 0..2 {
         let mut all = due(h).await;
@@ -539,7 +737,10 @@ pub async fn users_stay_due_until_settled_and_no_more_than_asked_are_named(h: &d
 pub async fn an_emptied_store_has_a_new_epoch_and_knows_nobody(h: &dyn Harness) {
     let epoch = renew(h, 1).await.epoch;
     alice_online(h).await;
-    h.store().mark("m", Bytes::from_static(b"v"), 60 * SECOND).await.unwrap();
+    h.store()
+        .mark("m", Bytes::from_static(b"v"), 60 * SECOND)
+        .await
+        .unwrap();
     h.empty().await;
     assert_eq!(reach(h, "alice").await, Reach::default());
     assert_eq!(status(h, "alice").await, None);
@@ -555,7 +756,14 @@ pub async fn versions_rise_across_an_emptied_store(h: &dyn Harness) {
     let mut last = alice_online(h).await.version;
     for _ in 0..3 {
         for status in [Status::Busy, Status::Away, Status::Online] {
-            put(h, &[Session { status, ..session(1) }]).await;
+            put(
+                h,
+                &[Session {
+                    status,
+                    ..session(1)
+                }],
+            )
+            .await;
             let version = settle(h, "alice").await.unwrap().version;
             assert!(version > last);
             last = version;
@@ -607,27 +815,58 @@ pub async fn an_edge_that_registered_in_an_earlier_epoch_keeps_the_store_unsettl
 }
 
 pub async fn a_mark_is_taken_once(h: &dyn Harness) {
-    h.store().mark("a", Bytes::from_static(b"1"), 60 * SECOND).await.unwrap();
-    h.store().mark("b", Bytes::from_static(b""), 60 * SECOND).await.unwrap();
+    h.store()
+        .mark("a", Bytes::from_static(b"1"), 60 * SECOND)
+        .await
+        .unwrap();
+    h.store()
+        .mark("b", Bytes::from_static(b""), 60 * SECOND)
+        .await
+        .unwrap();
     let keys = ["b".to_owned(), "none".to_owned(), "a".to_owned()];
     let taken = h.store().take_marks(&keys).await.unwrap();
-    assert_eq!(taken, [Some(Bytes::new()), None, Some(Bytes::from_static(b"1"))]);
-    assert_eq!(h.store().take_marks(&keys).await.unwrap(), [None, None, None]);
+    assert_eq!(
+        taken,
+        [Some(Bytes::new()), None, Some(Bytes::from_static(b"1"))]
+    );
+    assert_eq!(
+        h.store().take_marks(&keys).await.unwrap(),
+        [None, None, None]
+    );
 }
 
 pub async fn a_mark_is_gone_after_its_time(h: &dyn Harness) {
-    h.store().mark("short", Bytes::from_static(b"1"), 2 * SECOND).await.unwrap();
-    h.store().mark("long", Bytes::from_static(b"2"), 60 * SECOND).await.unwrap();
+    h.store()
+        .mark("short", Bytes::from_static(b"1"), 2 * SECOND)
+        .await
+        .unwrap();
+    h.store()
+        .mark("long", Bytes::from_static(b"2"), 60 * SECOND)
+        .await
+        .unwrap();
     h.advance(3 * SECOND).await;
-    let taken = h.store().take_marks(&["short".into(), "long".into()]).await.unwrap();
+    let taken = h
+        .store()
+        .take_marks(&["short".into(), "long".into()])
+        .await
+        .unwrap();
     assert_eq!(taken, [None, Some(Bytes::from_static(b"2"))]);
 }
 
 pub async fn a_mark_set_again_has_the_new_value_and_time(h: &dyn Harness) {
-    h.store().mark("a", Bytes::from_static(b"1"), 2 * SECOND).await.unwrap();
-    h.store().mark("a", Bytes::from_static(b"2"), 60 * SECOND).await.unwrap();
+    h.store()
+        .mark("a", Bytes::from_static(b"1"), 2 * SECOND)
+        .await
+        .unwrap();
+    h.store()
+        .mark("a", Bytes::from_static(b"2"), 60 * SECOND)
+        .await
+        .unwrap();
     h.advance(3 * SECOND).await;
-    h.store().mark("b", Bytes::from_static(b"3"), 60 * SECOND).await.unwrap();
+    h.store()
+        .mark("b", Bytes::from_static(b"3"), 60 * SECOND)
+        .await
+        .unwrap();
     let taken = h.store().take_marks(&["a".into()]).await.unwrap();
     assert_eq!(taken, [Some(Bytes::from_static(b"2"))]);
 }
@@ -635,7 +874,10 @@ pub async fn a_mark_set_again_has_the_new_value_and_time(h: &dyn Harness) {
 pub async fn of_concurrent_takers_one_has_the_mark(h: &dyn Harness) {
     for round in 0..10 {
         let key = format!("token{round}");
-        h.store().mark(&key, Bytes::from_static(b"1"), 60 * SECOND).await.unwrap();
+        h.store()
+            .mark(&key, Bytes::from_static(b"1"), 60 * SECOND)
+            .await
+            .unwrap();
         let mut takers = tokio::task::JoinSet::new();
         for _ in 0..16 {
             let (store, key) = (Arc::clone(h.store()), key.clone());
@@ -653,7 +895,11 @@ mod tests {
         let source = include_str!("conformance.rs");
         let (list, cases) = source.split_once("@cases $harness:ty").unwrap();
         let mut named = 0;
-        for case in cases.split("pub async fn ").skip(1).filter_map(|c| c.split('(').next()) {
+        for case in cases
+            .split("pub async fn ")
+            .skip(1)
+            .filter_map(|c| c.split('(').next())
+        {
             if case.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
                 assert!(list.lines().any(|l| l.trim() == case), "{case}");
                 named += 1;
