@@ -137,3 +137,53 @@ fn look(
     }
     Ok((expired, last.filter(|_| seen == STEP)))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tandem_chassis::Doors;
+    use tandem_store::{Batch, Op, Store, Table};
+
+    use super::*;
+    use crate::Options;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_compaction_drops_expired_rows_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = Table("rows");
+        let store = DiskStore::open(
+            dir.path(),
+            Doors::for_test(1),
+            &Lifecycle::new(),
+            &Options {
+                sweep_every: Duration::MAX,
+                ..Options::default()
+            },
+        )
+        .unwrap();
+        store.ensure_table(table).await.unwrap();
+        let batch = |sorts: std::ops::Range<u8>, ttl| Batch {
+            table,
+            partition: Bytes::from_static(b"p"),
+            ops: sorts
+                .map(|sort| Op::Put {
+                    sort: vec![sort].into(),
+                    value: Bytes::new(),
+                    ttl,
+                })
+                .collect(),
+        };
+        let minute = Some(Duration::from_mins(1));
+        store
+            .write(vec![batch(0..100, minute), batch(100..110, None)])
+            .await
+            .unwrap();
+        tokio::time::advance(Duration::from_mins(2)).await;
+        store.write(vec![batch(110..120, minute)]).await.unwrap();
+        let rows = store.tables.get(table.0).unwrap();
+        assert_eq!(rows.len().unwrap(), 120);
+        rows.rotate_memtable_and_wait().unwrap();
+        rows.major_compact().unwrap();
+        assert_eq!(rows.len().unwrap(), 20);
+    }
+}

@@ -1,4 +1,4 @@
-//! The store on disk passes the whole suite.
+//! The store on disk passes the whole suite, simulated (work in place, a paused clock) and for real.
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,3 +66,37 @@ impl Harness for Disk {
 }
 
 tandem_store::conformance_suite!(Disk);
+
+mod on_threads {
+    use super::*;
+
+    struct Threaded(Disk);
+
+    #[async_trait]
+    impl Harness for Threaded {
+        async fn fresh() -> Self {
+            let disk = Disk {
+                folder: tempfile::tempdir().unwrap(),
+                doors: Doors::real(),
+                lifecycle: Lifecycle::new(),
+                store: Mutex::default(),
+            };
+            disk.open().await;
+            Self(disk)
+        }
+
+        fn store(&self) -> Arc<dyn Store> {
+            self.0.store()
+        }
+
+        async fn advance(&self, by: Duration) {
+            tokio::time::sleep(by).await;
+        }
+
+        async fn reopen(&self) {
+            self.0.reopen().await;
+        }
+    }
+
+    tandem_store::conformance_suite!(Threaded);
+}
