@@ -1,0 +1,103 @@
+//! What the service needs, and how it starts.
+
+use std::{sync::Arc, time::Duration};
+
+use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd};
+use tandem_kernel::{ACCOUNTS_TOPIC, Code, parked_topic};
+use tandem_log::{Log, Retention, TopicSpec};
+use tandem_proto::accounts::{
+    accounts_server::AccountsServer, provisioning_server::ProvisioningServer,
+};
+use tandem_store::Store;
+
+use crate::{config::Config, consumer, error::Error, grpc::Grpc, tables, usecase::Service};
+
+/// Its name among peers and in `<name>.parked`.
+pub(crate) const SERVICE: &str = "accounts";
+
+/// Its reader group on the topic `accounts`.
+pub const GROUP: &str = "accounts";
+
+/// How long parked records are kept.
+const PARKED_FOR: Duration = Duration::from_hours(24 * 30);
+
+/// What it stands on.
+#[derive(Clone)]
+pub struct Deps {
+    /// Clock and randomness.
+    pub doors: Doors,
+    /// The topic `accounts`.
+    pub log: Arc<dyn Log>,
+    /// Accounts, numbers, contacts, devices.
+    pub store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("accounts.Deps")
+    }
+}
+
+/// The service as it runs.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// For the other services.
+    pub accounts: AccountsServer<Grpc>,
+    /// For the operator's systems.
+    pub provisioning: ProvisioningServer<Grpc>,
+}
+
+/// Starts the service: its tables and topics are there once it returns.
+pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<Served, Error> {
+    config
+        .validate()
+        .map_err(|e| Error::refused(Code::InvalidArgument, e))?;
+    let Deps { doors, log, store } = deps;
+    for table in tables::ALL {
+        store.ensure_table(table).await?;
+    }
+    let topics = [
+        TopicSpec {
+            name: ACCOUNTS_TOPIC.to_owned(),
+            partitions: config.partitions,
+            retention: Retention::Compact,
+        },
+        TopicSpec {
+            name: parked_topic(SERVICE),
+            partitions: 1,
+            retention: Retention::Delete {
+                age: Some(PARKED_FOR),
+                bytes: None,
+            },
+        },
+    ];
+    for topic in &topics {
+        log.ensure_topic(topic).await?;
+    }
+    let service = Arc::new(Service::new(doors, log, store, config));
+    let consumer = consumer::run(Arc::clone(&service), lifecycle.clone());
+    lifecycle.spawn("accounts.consumer", OnEnd::Stop, consumer);
+    let resumer = resume(Arc::clone(&service), lifecycle.clone());
+    lifecycle.spawn("accounts.resumer", OnEnd::Stop, resumer);
+    let grpc = Grpc::new(service, lifecycle.clone());
+    Ok(Served {
+        accounts: AccountsServer::new(grpc.clone()),
+        provisioning: ProvisioningServer::new(grpc),
+    })
+}
+
+/// At the start everything that is pending is driven on, later what has stood for a while.
+async fn resume(service: Arc<Service>, lifecycle: Lifecycle) {
+    let every = Duration::from_millis(service.config.resume_ms);
+    let mut age = Duration::ZERO;
+    while !lifecycle.stopping() {
+        match service.resume(age).await {
+            Ok(()) => age = every,
+            Err(e) => tracing::warn!(error = %e, "pending changes cannot be driven on yet"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = lifecycle.stopped() => {}
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Driving on what was left half done: changes whose record never reached the log, or was lost to
+//! compaction before it was handled.
+
+use std::time::Duration;
+
+use tandem_kernel::{Address, event::AccountChange};
+
+use super::Service;
+use crate::{
+    error::Error,
+    tables::{self, BUCKETS, Marker},
+};
+
+impl Service {
+    /// Drives on each change that was last driven at least `age` ago.
+    pub(crate) async fn resume(&self, age: Duration) -> Result<(), Error> {
+        for bucket in 0..BUCKETS {
+            for (marker, at) in Marker::list(&*self.store, bucket).await? {
+                let now = self.doors.clock.unix();
+                if age.is_zero() || now.since(at) >= age {
+                    self.drive(&marker).await?;
+                    self.metrics.resumed.add(1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn drive(&self, marker: &Marker) -> Result<(), Error> {
+        match &marker.other {
+            Some(other) => {
+                // the record clears it; until then it need not be driven again for a while
+                marker.set(&*self.store, self.doors.clock.unix()).await?;
+                self.tell_again(&marker.user, other, marker).await
+            }
+            None => {
+                self.finish_account(&marker.user).await?;
+                self.tell_account(&marker.user).await?;
+                Ok(marker.clear(&*self.store).await?)
+            }
+        }
+    }
+
+    async fn tell_account(&self, user: &Address) -> Result<(), Error> {
+        let Some(held) = tables::load_account(&*self.store, user).await? else {
+            return Ok(());
+        };
+        let version = held.value.version;
+        let change = AccountChange {
+            user: user.to_string(),
+            version,
+            ..AccountChange::default()
+        };
+        self.publish(change, None).await
+    }
+}
