@@ -38,12 +38,11 @@ pub(crate) fn sort_of(key: &[u8], prefix: &[u8]) -> Bytes {
     Bytes::copy_from_slice(key.get(prefix.len()..).unwrap_or_default())
 }
 
+/// A range of keys.
+pub(crate) type Keys = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// The bounds of keys for bounds of sort keys; `None` if nothing can lie between them.
-pub(crate) fn bounds(
-    prefix: &[u8],
-    from: &Bound<Bytes>,
-    to: &Bound<Bytes>,
-) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+pub(crate) fn bounds(prefix: &[u8], from: &Bound<Bytes>, to: &Bound<Bytes>) -> Option<Keys> {
     let whole = |sort: &Bytes| [prefix, sort].concat();
     let from = match from {
         Bound::Unbounded => Bound::Included(prefix.to_vec()),

@@ -1,5 +1,7 @@
 //! The store on disk passes the whole suite, simulated (work in place, a paused clock) and for real.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,5 +1,7 @@
 //! What is the disk store's own: shared fsyncs, one process a folder, the disk's limits.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -3,6 +3,12 @@
 //! A child process (this test binary again, see [`writer`]) writes and says what it tries and what was
 //! acknowledged; the parent kills it at random moments and opens the store after it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail so"
+)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
