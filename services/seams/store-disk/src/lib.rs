@@ -117,7 +117,8 @@ impl std::fmt::Debug for DiskStore {
 impl DiskStore {
     /// Opens the store in a folder, which is made if it is not there. Blocks. A folder that another
     /// process has open is refused. A write that was not acknowledged when the process was killed is
-    /// there whole or not at all.
+    /// there whole or not at all. A journal that a power cut left with a hole in the middle of its last
+    /// group is refused as corrupt: the engine cannot tell it from damage.
     pub fn open(
         folder: &Path,
         doors: Doors,

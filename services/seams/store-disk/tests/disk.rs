@@ -66,14 +66,14 @@ async fn a_writer_that_goes_away_holds_up_nobody() {
     for i in 0..200 {
         // polled once and dropped: it may just have begun to commit for others
         let mut write = store.write(one(i, None));
-        let _ = futures_poll_once(&mut write).await;
+        let _ = poll_once(&mut write).await;
         drop(write);
         store.write(one(i + 1_000, None)).await.unwrap();
     }
     assert_eq!(count(&store).await, 400);
 }
 
-async fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     std::future::poll_fn(|cx| {
         std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(cx) {
             std::task::Poll::Ready(out) => Some(out),
