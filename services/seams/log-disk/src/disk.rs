@@ -46,7 +46,18 @@ pub struct Disk {
     meta: Keyspace,
     lows: Arc<Lows>,
     path: PathBuf,
-    _lock: File,
+    /// Last, as it is let go of when all else is closed.
+    _lock: Lock,
+}
+
+/// The folder is this process'.
+struct Lock(File);
+
+impl Drop for Lock {
+    /// At once, though a child that is just being spawned may have the file open, too.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// Where partitions begin, for whoever rewrites tables: entries below are left out.
@@ -117,8 +128,8 @@ impl Disk {
     /// acknowledged cannot be read back.
     pub fn open(path: &Path, options: &Options) -> Result<Self, LogError> {
         std::fs::create_dir_all(path).map_err(io(path))?;
-        let lock = File::create(path.join("lock")).map_err(io(path))?;
-        lock.try_lock().map_err(|error| match error {
+        let lock = Lock(File::create(path.join("lock")).map_err(io(path))?);
+        lock.0.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => LogError::Unavailable(format!(
                 "the log in {} is in use by another process",
                 path.display()
@@ -137,6 +148,7 @@ impl Disk {
                 .and_then(|f| f.sync_all())
                 .map_err(io(path))?;
         }
+        crate::journal::mend(&home)?;
         let lows = Arc::new(Lows::default());
         let (db, records, meta) = Self::database(&home, options, &lows)?;
         let path = path.to_owned();
@@ -275,7 +287,7 @@ impl Disk {
         batch.commit().map_err(failed)
     }
 
-    /// Writes entries and commits, all or none. Durable when it returns, if there is any entry or `sync`.
+    /// Writes entries and commits, all or none; durably.
     pub fn write(
         &self,
         entries: Vec<([u8; codec::KEY], Vec<u8>)>,
@@ -398,7 +410,9 @@ impl Disk {
     ) -> Result<u64, LogError> {
         let mut seen = std::collections::HashSet::new();
         let (mut newest, mut live) = (true, 0);
-        let mut batch = self.db.batch();
+        // synced like every other, so that no more than one batch can be torn
+        let synced = || self.db.batch().durability(Some(PersistMode::SyncData));
+        let mut batch = synced();
         for item in self.all_entries(topic, partition, low).rev() {
             let (head, value) = entry(item)?;
             let mut records = Vec::new();
@@ -432,7 +446,7 @@ impl Disk {
             }
             newest = false;
             if batch.len() >= 256 {
-                std::mem::replace(&mut batch, self.db.batch())
+                std::mem::replace(&mut batch, synced())
                     .commit()
                     .map_err(failed)?;
             }

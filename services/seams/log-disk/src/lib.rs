@@ -8,6 +8,7 @@ mod codec;
 mod committer;
 mod disk;
 mod group;
+mod journal;
 mod options;
 mod reader;
 mod retention;
