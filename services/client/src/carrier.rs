@@ -101,8 +101,16 @@ impl Connection {
     }
 
     async fn grpc(doors: &Doors, authority: &str) -> Result<Self, Broken> {
-        let mut client = MessengerClient::new(grpc_channel(doors, authority).await?)
-            .max_decoding_message_size(16 << 20);
+        let (net, to) = (doors.net.clone(), authority.to_owned());
+        let channel = Endpoint::from_shared(format!("http://{authority}"))
+            .map_err(|e| Broken::Grpc(e.to_string()))?
+            .connect_with_connector(tower::service_fn(move |_: Uri| {
+                let (net, to) = (net.clone(), to.clone());
+                async move { net.connect(&to).await.map(TokioIo::new) }
+            }))
+            .await
+            .map_err(|e| Broken::Grpc(e.to_string()))?;
+        let mut client = MessengerClient::new(channel).max_decoding_message_size(16 << 20);
         let (send, frames) = mpsc::channel(64);
         let frames = client
             .connect(ReceiverStream::new(frames))
@@ -196,21 +204,4 @@ impl Connection {
 /// Whether a burst is full.
 fn continue_or(taken: usize) -> Poll<Result<bool, Broken>> {
     Poll::Ready(Ok(taken >= BURST))
-}
-
-/// A gRPC channel (HTTP/2 in the clear) to `host:port`.
-pub async fn grpc_channel(
-    doors: &Doors,
-    authority: &str,
-) -> Result<tonic::transport::Channel, Broken> {
-    let net = doors.net.clone();
-    let to = authority.to_owned();
-    Endpoint::from_shared(format!("http://{authority}"))
-        .map_err(|e| Broken::Grpc(e.to_string()))?
-        .connect_with_connector(tower::service_fn(move |_: Uri| {
-            let (net, to) = (net.clone(), to.clone());
-            async move { net.connect(&to).await.map(TokioIo::new) }
-        }))
-        .await
-        .map_err(|e| Broken::Grpc(e.to_string()))
 }

@@ -110,7 +110,9 @@ impl Core {
             user: welcome.user,
             resumed: welcome.resumed,
         });
-        self.request(Asker::Contacts, request::Op::Contacts(ContactsRequest {}));
+        if !self.lean {
+            self.request(Asker::Contacts, request::Op::Contacts(ContactsRequest {}));
+        }
         if welcome.resumed {
             self.to_fetch = self
                 .tracks
@@ -137,6 +139,9 @@ impl Core {
             conversation: conversation.to_owned(),
             seq,
         });
+        if self.lean {
+            return;
+        }
         let event = Event {
             event_id: event_id.to_owned(),
             conversation: conversation.to_owned(),
@@ -158,11 +163,13 @@ impl Core {
             let before = track.have;
             track.have = before.max(seq);
             track.confirm = true;
-            // with nothing known below, a first event that comes live begins the conversation
-            self.conversations
-                .entry(conversation.clone())
-                .or_default()
-                .holds(before, seq);
+            if !self.lean {
+                // with nothing known below, a first event that comes live begins the conversation
+                self.conversations
+                    .entry(conversation.clone())
+                    .or_default()
+                    .holds(before, seq);
+            }
         } else {
             track.exact.push(seq);
         }
@@ -179,6 +186,10 @@ impl Core {
     }
 
     pub(super) fn put(&mut self, event: Event, live: bool) {
+        if self.lean {
+            self.updates.push(Update::Event { event, live });
+            return;
+        }
         let id = event.conversation.clone();
         let receipt = matches!(
             event.body.as_ref().and_then(|b| b.kind.as_ref()),

@@ -68,6 +68,8 @@ const EXACT: usize = 500;
 #[derive(Debug, Clone)]
 pub struct Core {
     pages: Pages,
+    /// Events are told and not kept, every copy of them.
+    lean: bool,
     me: Option<Address>,
     limits: Limits,
     heartbeat: Duration,
@@ -101,6 +103,7 @@ impl Core {
     pub fn new(pages: Pages) -> Self {
         Self {
             pages,
+            lean: false,
             me: None,
             limits: Limits {
                 frame_bytes: 65536,
@@ -130,6 +133,15 @@ impl Core {
             updates: Vec::new(),
             out: Vec::new(),
             vapid: Vec::new(),
+        }
+    }
+
+    /// A device that fetches everything, tells every copy of every event (receipts, too) and keeps none:
+    /// for programs that keep their own record.
+    pub fn lean() -> Self {
+        Self {
+            lean: true,
+            ..Self::new(Pages::All)
         }
     }
 

@@ -32,6 +32,9 @@ impl Core {
     }
 
     pub(super) fn take_head(&mut self, mut head: Head) {
+        if self.lean {
+            return;
+        }
         let id = head.conversation.clone();
         let me = self.me().unwrap_or_default().to_owned();
         let last = head.last_message.take();
@@ -198,7 +201,7 @@ impl Core {
             track.confirm = true;
             self.dirty.insert(id.to_owned());
         }
-        if let Some((after, up_to)) = held {
+        if let Some((after, up_to)) = held.filter(|_| !self.lean) {
             self.conversations
                 .entry(id.to_owned())
                 .or_default()
