@@ -1,0 +1,98 @@
+//! Puts history together.
+
+use std::{sync::Arc, time::Duration};
+
+use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd};
+use tandem_log::{Log, Retention, TopicSpec};
+use tandem_proto::history::history_server::HistoryServer;
+use tandem_store::Store;
+
+use crate::{
+    Config, Error, HistoryControl,
+    consumer::{Consumer, GROUP},
+    grpc::HistoryService,
+    metrics::Metrics,
+    places::Places,
+    tables::{self, Tables},
+    usecase::ingest::Copies,
+};
+
+/// Generation of the topic that is read.
+const GENERATION: u16 = 1;
+
+/// What history stands on.
+pub struct Deps {
+    /// Clock and randomness.
+    pub doors: Doors,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+}
+
+/// History, running.
+pub struct Served {
+    /// The service, to be mounted on a server or wrapped as a local channel.
+    pub grpc: HistoryServer<HistoryService>,
+    /// A hold on the reader, for tests.
+    pub control: HistoryControl,
+}
+
+/// Makes the tables and starts the reader and what follows the places of other readers. Does not wait
+/// for the log's topic: while that is missing, syncs are `unavailable`, and all else works.
+pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<Served, Error> {
+    config.validate().map_err(Error::Invalid)?;
+    let Deps { doors, log, store } = deps;
+    for table in tables::ALL {
+        store.ensure_table(table).await?;
+    }
+    let parked = TopicSpec {
+        name: tandem_kernel::parked_topic(GROUP),
+        partitions: 1,
+        retention: Retention::Delete {
+            age: None,
+            bytes: None,
+        },
+    };
+    log.ensure_topic(&parked).await?;
+
+    let tables = Tables(store);
+    let metrics = Arc::new(Metrics::new());
+    let places = Arc::new(Places::new(Arc::clone(&metrics)));
+    let copies = Copies::default();
+    let follow = Arc::clone(&places).follow(
+        Arc::clone(&log),
+        tandem_kernel::conversations_topic(GENERATION),
+        Duration::from_millis(config.places_poll_ms),
+        lifecycle.clone(),
+    );
+    lifecycle.spawn("history.places", OnEnd::Stop, follow);
+    let (consumer, control) = Consumer::new(
+        doors.clone(),
+        log,
+        tables.clone(),
+        metrics,
+        Arc::clone(&places),
+        Arc::clone(&copies),
+        config.clone(),
+        GENERATION,
+    );
+    lifecycle.spawn(
+        "history.reader",
+        OnEnd::Stop,
+        consumer.run(lifecycle.clone()),
+    );
+    let service = HistoryService {
+        doors,
+        tables,
+        places,
+        copies,
+        config,
+        generation: GENERATION,
+        lifecycle: lifecycle.clone(),
+    };
+    Ok(Served {
+        grpc: HistoryServer::new(service),
+        control,
+    })
+}

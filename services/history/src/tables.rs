@@ -1,0 +1,458 @@
+//! The tables: keys, what is read from them, and what a group of events writes.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use prost::Message;
+use tandem_kernel::ConversationId;
+use tandem_store::{Batch, Key, Op, Range, Row, Store, Table};
+
+use crate::{
+    Error,
+    domain::{
+        conversation::{Conversation, CountAt, Limits, Slot, Work},
+        rows::{EventRow, Head, Listing, Mark, Pointer, Roster},
+    },
+};
+
+const EVENTS: Table = Table("history_events");
+const BUCKETS: Table = Table("history_buckets");
+const MARKS: Table = Table("history_marks");
+const CONVERSATIONS: Table = Table("history_conversations");
+
+/// All tables of history.
+pub(crate) const ALL: [Table; 4] = [EVENTS, BUCKETS, MARKS, CONVERSATIONS];
+
+const ROSTER: &[u8] = b"g";
+
+/// Rows that are asked for at once.
+const STEP: usize = 200;
+
+fn bucket_key(conversation: &[u8], bucket: u64) -> Bytes {
+    let mut key = Vec::with_capacity(conversation.len() + 9);
+    key.extend_from_slice(conversation);
+    key.push(0);
+    key.extend_from_slice(&bucket.to_be_bytes());
+    key.into()
+}
+
+fn tagged(tag: u8, seq: u64) -> Bytes {
+    let mut key = [tag; 9];
+    key[1..].copy_from_slice(&seq.to_be_bytes());
+    Bytes::copy_from_slice(&key)
+}
+
+fn event_sort(seq: u64) -> Bytes {
+    tagged(b'e', seq)
+}
+
+fn bucket_sort(bucket: u64) -> Bytes {
+    tagged(b'b', bucket)
+}
+
+fn tail(sort: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(sort.get(1..)?.try_into().ok()?))
+}
+
+fn decode<M: Message + Default>(value: &[u8]) -> Result<M, Error> {
+    M::decode(value).map_err(|e| Error::Corrupt(e.to_string()))
+}
+
+fn encode(message: &impl Message) -> Bytes {
+    message.encode_to_vec().into()
+}
+
+fn put(sort: Bytes, message: &impl Message) -> Op {
+    Op::Put {
+        sort,
+        value: encode(message),
+        ttl: None,
+    }
+}
+
+/// The store as history sees it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Tables(pub Arc<dyn Store>);
+
+impl Tables {
+    async fn pointers(&self, conversations: &[Bytes]) -> Result<Vec<Pointer>, Error> {
+        let key = |c: &Bytes| Key {
+            table: BUCKETS,
+            partition: c.clone(),
+            sort: Bytes::new(),
+        };
+        let keys: Vec<Key> = conversations.iter().map(key).collect();
+        let rows = self.0.get_many(&keys).await?;
+        rows.into_iter()
+            .map(|r| r.map_or(Ok(Pointer::default()), |r| decode(&r)))
+            .collect()
+    }
+
+    /// The heads of these conversations, in order; `None`: nothing was stored yet, or the head cannot
+    /// be read (the error).
+    pub async fn heads(
+        &self,
+        conversations: &[Bytes],
+    ) -> Result<Vec<Result<Option<Head>, Error>>, Error> {
+        let mut out: Vec<_> = conversations.iter().map(|_| Ok(None)).collect();
+        let mut open: Vec<usize> = (0..conversations.len()).collect();
+        // a pointer that moves on while it is followed may be found pointing to nothing, once
+        for _ in 0..3 {
+            let asked: Vec<Bytes> = open.iter().map(|i| conversations[*i].clone()).collect();
+            let pointers = self.pointers(&asked).await?;
+            let mut places: Vec<(usize, Pointer)> = open
+                .drain(..)
+                .zip(pointers)
+                .filter(|(_, p)| p.bucket != 0)
+                .collect();
+            for before in [false, true] {
+                places.retain(|(_, p)| !before || p.before != 0);
+                let key = |(i, p): &(usize, Pointer)| Key {
+                    table: EVENTS,
+                    partition: bucket_key(
+                        &conversations[*i],
+                        if before { p.before } else { p.bucket },
+                    ),
+                    sort: Bytes::new(),
+                };
+                let keys: Vec<Key> = places.iter().map(key).collect();
+                if keys.is_empty() {
+                    break;
+                }
+                let rows = self.0.get_many(&keys).await?;
+                let mut left = Vec::new();
+                for (place, row) in places.drain(..).zip(rows) {
+                    match row {
+                        Some(row) => out[place.0] = decode::<Head>(&row).map(Some),
+                        None => left.push(place),
+                    }
+                }
+                places = left;
+                open = places.iter().map(|(i, _)| *i).collect();
+            }
+            if open.is_empty() {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    /// The head of one conversation.
+    pub async fn head(&self, conversation: &ConversationId) -> Result<Option<Head>, Error> {
+        let key = Bytes::copy_from_slice(conversation.as_str().as_bytes());
+        self.heads(&[key]).await?.pop().unwrap_or(Ok(None))
+    }
+
+    /// The members of a group, from the bucket in which its head lies.
+    pub async fn roster(&self, conversation: &[u8], bucket: u64) -> Result<Roster, Error> {
+        let partition = bucket_key(conversation, bucket);
+        let key = Key {
+            table: EVENTS,
+            partition,
+            sort: Bytes::from_static(ROSTER),
+        };
+        self.0
+            .get(&key)
+            .await?
+            .map_or(Ok(Roster::default()), |r| decode(&r))
+    }
+
+    /// The buckets of a conversation up to the one that would hold `seq`, newest first.
+    pub async fn buckets_down(
+        &self,
+        conversation: &[u8],
+        seq: u64,
+        limit: usize,
+    ) -> Result<Vec<u64>, Error> {
+        let range = Range {
+            from: Bound::Included(bucket_sort(0)),
+            to: Bound::Included(bucket_sort(seq)),
+            reverse: true,
+            limit,
+        };
+        self.buckets(conversation, range).await
+    }
+
+    /// The buckets of a conversation after `bucket`, oldest first.
+    pub async fn buckets_up(
+        &self,
+        conversation: &[u8],
+        bucket: u64,
+        limit: usize,
+    ) -> Result<Vec<u64>, Error> {
+        let range = Range {
+            from: Bound::Excluded(bucket_sort(bucket)),
+            to: Bound::Included(bucket_sort(u64::MAX)),
+            reverse: false,
+            limit,
+        };
+        self.buckets(conversation, range).await
+    }
+
+    async fn buckets(&self, conversation: &[u8], range: Range) -> Result<Vec<u64>, Error> {
+        let rows = self.0.range(BUCKETS, conversation, range).await?;
+        Ok(rows.iter().filter_map(|r| tail(&r.sort)).collect())
+    }
+
+    /// Rows of a bucket with seq in `from..=to`.
+    pub async fn events(
+        &self,
+        conversation: &[u8],
+        bucket: u64,
+        (from, to): (u64, u64),
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<EventRow>, Error> {
+        let range = Range {
+            from: Bound::Included(event_sort(from)),
+            to: Bound::Included(event_sort(to)),
+            reverse,
+            limit,
+        };
+        let rows = self
+            .0
+            .range(EVENTS, &bucket_key(conversation, bucket), range)
+            .await?;
+        rows.iter().map(|r| decode(&r.value)).collect()
+    }
+
+    /// The row of the event at `seq` and its bucket. `current` is a bucket known to be the newest; 0: not known.
+    pub async fn event(
+        &self,
+        conversation: &[u8],
+        seq: u64,
+        current: u64,
+    ) -> Result<Option<Slot>, Error> {
+        let bucket = if current != 0 && seq >= current {
+            Some(current)
+        } else {
+            self.buckets_down(conversation, seq, 1)
+                .await?
+                .first()
+                .copied()
+        };
+        let Some(bucket) = bucket else {
+            return Ok(None);
+        };
+        let partition = bucket_key(conversation, bucket);
+        let key = Key {
+            table: EVENTS,
+            partition,
+            sort: event_sort(seq),
+        };
+        let row = self
+            .0
+            .get(&key)
+            .await?
+            .map(|r| decode::<EventRow>(&r))
+            .transpose()?;
+        Ok(row.map(|row| Slot {
+            bucket,
+            row,
+            dirty: false,
+        }))
+    }
+
+    /// The running count at the last event with a seq up to `seq`; `None`: there is none (any more).
+    pub async fn count_at(&self, conversation: &[u8], seq: u64) -> Result<Option<CountAt>, Error> {
+        for bucket in self.buckets_down(conversation, seq, 3).await? {
+            let rows = self.events(conversation, bucket, (0, seq), true, 1).await?;
+            if let Some(row) = rows.into_iter().next() {
+                return Ok(Some(CountAt {
+                    seq: row.seq(),
+                    count: row.count,
+                    hidden: row.hidden,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Marks that are rows of their own.
+    pub async fn marks(&self, conversation: &[u8]) -> Result<Vec<Mark>, Error> {
+        let rows = self.0.range(MARKS, conversation, Range::all(1_024)).await?;
+        rows.iter().map(|r| decode(&r.value)).collect()
+    }
+
+    /// The marks of these users that are rows of their own.
+    pub async fn marks_of<'a>(
+        &self,
+        conversation: &Bytes,
+        users: impl Iterator<Item = &'a String>,
+    ) -> Result<Vec<Mark>, Error> {
+        let key = |user: &String| Key {
+            table: MARKS,
+            partition: conversation.clone(),
+            sort: Bytes::copy_from_slice(user.as_bytes()),
+        };
+        let keys: Vec<Key> = users.map(key).collect();
+        let rows = self.0.get_many(&keys).await?;
+        rows.into_iter().flatten().map(|r| decode(&r)).collect()
+    }
+
+    /// A conversation's entry in a user's list.
+    pub async fn listing(&self, user: &str, conversation: &[u8]) -> Result<Option<Listing>, Error> {
+        let key = Key {
+            table: CONVERSATIONS,
+            partition: Bytes::copy_from_slice(user.as_bytes()),
+            sort: Bytes::copy_from_slice(conversation),
+        };
+        self.0.get(&key).await?.map(|r| decode(&r)).transpose()
+    }
+
+    /// A user's list of conversations.
+    pub async fn listings(&self, user: &str) -> Result<Vec<(Bytes, Listing)>, Error> {
+        let mut out = Vec::new();
+        let mut from = Bound::Unbounded;
+        loop {
+            let range = Range {
+                from,
+                to: Bound::Unbounded,
+                reverse: false,
+                limit: STEP,
+            };
+            let rows = self.0.range(CONVERSATIONS, user.as_bytes(), range).await?;
+            let full = rows.len() == STEP;
+            for Row { sort, value } in rows {
+                out.push((sort, decode(&value)?));
+            }
+            match out.last() {
+                Some((last, _)) if full => from = Bound::Excluded(last.clone()),
+                _ => return Ok(out),
+            }
+        }
+    }
+
+    /// Once it returns, the batches are durable.
+    pub async fn write(&self, batches: Vec<Batch>) -> Result<(), Error> {
+        if batches.is_empty() {
+            return Ok(());
+        }
+        Ok(self.0.write(batches).await?)
+    }
+}
+
+/// What a group of events writes to one conversation.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    /// To be durable before `with_head` is written.
+    pub first: Vec<Batch>,
+    /// The newest events and the head, which says that all of it is applied.
+    pub with_head: Vec<Batch>,
+}
+
+/// Takes what a group of events made of a conversation, as writes.
+pub(crate) fn writes(
+    conversation: &Bytes,
+    state: &mut Conversation,
+    mut work: Work,
+    limits: &Limits,
+    now_ms: i64,
+) -> Writes {
+    let mut out = Writes::default();
+    if !work.head_dirty {
+        return out;
+    }
+    let current = state.head.bucket;
+    let mut newest = Vec::with_capacity(work.rows.len() + 2);
+    let mut older: BTreeMap<u64, Vec<Op>> = BTreeMap::new();
+    for (seq, slot) in work.rows.iter().filter(|(_, slot)| slot.dirty) {
+        let at_ms = slot.row.event.as_ref().map_or(now_ms, |e| e.at_ms);
+        let ttl = time_to_live(limits, at_ms, now_ms);
+        let op = Op::Put {
+            sort: event_sort(*seq),
+            value: encode(&slot.row),
+            ttl,
+        };
+        if slot.bucket == current {
+            newest.push(op);
+        } else {
+            older.entry(slot.bucket).or_default().push(op);
+        }
+    }
+    state.end(&mut work);
+    let in_bucket = |bucket, ops| Batch {
+        table: EVENTS,
+        partition: bucket_key(conversation, bucket),
+        ops,
+    };
+    out.first.extend(
+        older
+            .into_iter()
+            .map(|(bucket, ops)| in_bucket(bucket, ops)),
+    );
+    for (user, kept) in work.listings.iter().filter(|(_, k)| k.dirty) {
+        let partition = Bytes::copy_from_slice(user.as_bytes());
+        let ops = vec![put(conversation.clone(), &kept.value)];
+        out.first.push(Batch {
+            table: CONVERSATIONS,
+            partition,
+            ops,
+        });
+    }
+    let marks = work.marks.iter().filter(|(_, k)| k.dirty);
+    let ops: Vec<Op> = marks
+        .map(|(user, kept)| put(Bytes::copy_from_slice(user.as_bytes()), &kept.value))
+        .collect();
+    if !ops.is_empty() {
+        out.first.push(Batch {
+            table: MARKS,
+            partition: conversation.clone(),
+            ops,
+        });
+    }
+    let moved = state.durable_bucket != current;
+    let cleared = std::mem::take(&mut state.head.retired);
+    if moved {
+        let mut ops = Vec::with_capacity(work.buckets.len() + 1);
+        for (bucket, at_ms) in &work.buckets {
+            // a bucket outlives its events
+            let ttl = time_to_live(limits, at_ms.saturating_add(limits.bucket_ms), now_ms);
+            ops.push(Op::Put {
+                sort: bucket_sort(*bucket),
+                value: Bytes::new(),
+                ttl,
+            });
+        }
+        let pointer = Pointer {
+            bucket: current,
+            before: state.durable_bucket,
+        };
+        ops.push(put(Bytes::new(), &pointer));
+        out.first.push(Batch {
+            table: BUCKETS,
+            partition: conversation.clone(),
+            ops,
+        });
+        state.head.retired = state.durable_bucket;
+    }
+    if state.group.exists() && (work.roster_dirty || moved) {
+        newest.push(put(Bytes::from_static(ROSTER), &state.roster()));
+    }
+    newest.push(put(Bytes::new(), &state.head));
+    out.with_head.push(in_bucket(current, newest));
+    if cleared != 0 {
+        // its successor and the pointer to that are durable by now
+        let ops = vec![
+            Op::Delete { sort: Bytes::new() },
+            Op::Delete {
+                sort: Bytes::from_static(ROSTER),
+            },
+        ];
+        out.with_head.push(in_bucket(cleared, ops));
+    }
+    state.durable_bucket = current;
+    out
+}
+
+fn time_to_live(limits: &Limits, at_ms: i64, now_ms: i64) -> Option<Duration> {
+    if limits.retention_ms == 0 {
+        return None;
+    }
+    let left = at_ms
+        .saturating_add(limits.retention_ms)
+        .saturating_sub(now_ms);
+    Some(Duration::from_secs(
+        u64::try_from(left / 1_000).unwrap_or(0).max(1),
+    ))
+}
