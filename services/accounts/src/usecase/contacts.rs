@@ -163,7 +163,7 @@ impl Service {
             self.metrics.contact_changes.add(1);
             let tell = changed.tell.then_some(action);
             let header = marker.as_ref().filter(|_| changed.tell);
-            self.announce(user, other, &changed.side, tell, header)
+            self.announce(user, other, &changed.side, side.state(), tell, header)
                 .await?;
             if !changed.tell {
                 self.unmark(marker.take()).await?;
@@ -207,7 +207,8 @@ impl Service {
                 let hidden = matches!(side.state(), State::Blocked)
                     || side.relation() == Relation::AskedBy && side.state() == State::None;
                 if side.peer == register && !hidden {
-                    self.announce(&user, from, &side, None, None).await?;
+                    self.announce(&user, from, &side, State::Unspecified, None, None)
+                        .await?;
                 }
                 return Ok(());
             };
@@ -221,8 +222,15 @@ impl Service {
                 continue;
             }
             if tell || new.state() != side.state() {
-                self.announce(&user, from, &new, tell.then_some(0), marker.as_ref())
-                    .await?;
+                self.announce(
+                    &user,
+                    from,
+                    &new,
+                    side.state(),
+                    tell.then_some(0),
+                    marker.as_ref(),
+                )
+                .await?;
             }
             return Ok(());
         }
@@ -242,8 +250,15 @@ impl Service {
             // it was never made
             return Ok(marker.clear(&*self.store).await?);
         }
-        self.announce(user, other, &side, Some(0), Some(marker))
-            .await
+        self.announce(
+            user,
+            other,
+            &side,
+            State::Unspecified,
+            Some(0),
+            Some(marker),
+        )
+        .await
     }
 
     async fn side(&self, user: &Address, other: &Address) -> Result<Read, Error> {

@@ -8,7 +8,7 @@ use tandem_kernel::{
     seq::partition_of,
 };
 use tandem_log::Record;
-use tandem_proto::client::Contact;
+use tandem_proto::client::{Contact, contact::State};
 
 use super::{Service, TRIES, contended};
 use crate::{
@@ -64,13 +64,15 @@ impl Service {
         contended()
     }
 
-    /// Gives the account its next version and tells the topic of `side`; durable once it returns.
+    /// Gives the account its next version and tells the topic of `side`, which was shown as `was` before;
+    /// durable once it returns.
     /// With `tell`, the other side's half of it follows from the record, which then clears `marker`.
     pub(crate) async fn announce(
         &self,
         user: &Address,
         other: &Address,
         side: &Side,
+        was: State,
         tell: Option<i32>,
         marker: Option<&Marker>,
     ) -> Result<(), Error> {
@@ -82,6 +84,7 @@ impl Service {
             version,
             pair: tell.map(|action| pair(other, side, action)),
             contact: Some(contact(other, side)),
+            was: was.into(),
         };
         self.publish(change, marker).await
     }
