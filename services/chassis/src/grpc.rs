@@ -8,16 +8,29 @@ use std::{
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
 use tandem_kernel::Code;
 use tokio::sync::watch;
 use tonic::{Status, body::Body, metadata::MetadataValue};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-/// An error on the way to a service.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::Doors;
+
+/// An error on the way to a service. A type of its own, so that the compiler sees that clients' futures
+/// are `Send` (which it does not for a boxed `dyn Error` in a generic client).
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct BoxError(Box<dyn std::error::Error + Send + Sync>);
+
+impl From<tonic::transport::Error> for BoxError {
+    fn from(error: tonic::transport::Error) -> Self {
+        Self(error.into())
+    }
+}
 
 /// What a generated client stands on. Cheap to clone.
 pub type Channel = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, BoxError>;
@@ -36,6 +49,21 @@ where
     S::Future: Send + 'static,
 {
     BoxCloneSyncService::new(server.map_err(|never| match never {}))
+}
+
+/// A channel to the server at `host:port` over HTTP/2 without TLS. It connects at the first call, and
+/// again after the connection was lost.
+pub fn remote(doors: &Doors, addr: &str) -> Result<Channel, BoxError> {
+    let (net, target) = (Arc::clone(&doors.net), addr.to_owned());
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let (net, target) = (Arc::clone(&net), target.clone());
+        async move { net.connect(&target).await.map(TokioIo::new) }
+    });
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{addr}"))?
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_while_idle(true)
+        .connect_with_connector_lazy(connector);
+    Ok(BoxCloneSyncService::new(channel.map_err(Into::into)))
 }
 
 /// One replica of a service.

@@ -5,13 +5,20 @@ use tandem_kernel::{
     event::{Kind, Receipt},
 };
 
-/// An event that push has to do with.
+/// A record, and the event in it if push has to do with it.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// Offset of the record.
     pub offset: u64,
     /// When the log took it.
     pub at: UnixMillis,
+    /// The event; `None`: nothing to do.
+    pub event: Option<Event>,
+}
+
+/// An event that push has to do with.
+#[derive(Debug, Clone)]
+pub struct Event {
     /// Its place in the conversation.
     pub seq: Seq,
     /// Its conversation.
@@ -47,6 +54,4 @@ pub enum What {
         /// The change.
         kind: Kind,
     },
-    /// Nothing to do.
-    Nothing,
 }

@@ -10,7 +10,7 @@ use tandem_kernel::{
 
 use super::{
     groups::Groups,
-    item::{Item, What},
+    item::{Event, Item, What},
     notification::{Content, cut},
     seen::Seen,
     window::{Effect, Window},
@@ -77,12 +77,16 @@ impl Partition {
     /// Groups that must be loaded before these items can be taken.
     pub fn missing(&mut self, items: &[Item]) -> BTreeSet<ConversationId> {
         let floor = self.floor;
-        let wanted = items.iter().filter(|item| {
-            item.offset >= floor
-                && matches!(item.what, What::Ring { .. })
-                && item.conversation.is_group()
-        });
-        self.groups.missing(wanted.map(|item| &item.conversation))
+        let rings = items
+            .iter()
+            .filter(|item| item.offset >= floor)
+            .filter_map(|item| {
+                let event = item.event.as_ref()?;
+                let rings =
+                    matches!(event.what, What::Ring { .. }) && event.conversation.is_group();
+                rings.then_some(&event.conversation)
+            });
+        self.groups.missing(rings)
     }
 
     /// Takes a group as the directory has it.
@@ -92,17 +96,18 @@ impl Partition {
 
     /// Takes the next item. Its group must not be missing.
     pub fn take(&mut self, item: Item, effects: &mut Vec<Effect>) -> Taken {
-        let Item {
-            offset,
-            at,
+        let Item { offset, at, event } = item;
+        self.window.read(offset, at);
+        let Some(Event {
             seq,
             conversation,
             sender,
             what,
-        } = item;
-        self.window.read(offset, at);
+        }) = event
+        else {
+            return Taken::Yes;
+        };
         match what {
-            What::Nothing => Taken::Yes,
             What::Receipt(receipt) => {
                 if offset >= self.floor {
                     self.window.receipt(conversation, sender, &receipt, effects);
@@ -188,13 +193,16 @@ mod tests {
     }
 
     fn item(offset: u64, at: i64, sender: &str, what: What) -> Item {
-        Item {
-            offset,
-            at: UnixMillis(at),
+        let event = Event {
             seq: Seq::new(1, offset),
             conversation: ConversationId::parse("o:alice@x.test,bob@x.test").unwrap(),
             sender: user(sender),
             what,
+        };
+        Item {
+            offset,
+            at: UnixMillis(at),
+            event: Some(event),
         }
     }
 

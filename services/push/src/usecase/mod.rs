@@ -1,0 +1,6 @@
+//! What push does: deliver notifications, look groups up, park what is given up, replay it.
+
+pub mod dead;
+pub mod deliver;
+pub mod directory;
+pub mod parking;
