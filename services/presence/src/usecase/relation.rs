@@ -1,0 +1,169 @@
+//! Relations that change: told to the user's sessions, and what follows for who sees whom.
+
+use tandem_ephemeral::Reach;
+use tandem_kernel::{Address, event::AccountChange};
+use tandem_proto::client::{Contact, ContactEvent, Status, contact::State};
+
+use super::{Service, address};
+use crate::{
+    domain::{
+        parcel::Sorter,
+        view::{self, Exchange, exchange},
+    },
+    error::Error,
+};
+
+/// A change of a relation, read.
+pub(crate) struct Change {
+    pub user: Address,
+    pub version: u64,
+    pub was: State,
+    /// Unset: something else changed.
+    pub contact: Option<(Address, Contact)>,
+}
+
+impl Change {
+    pub(crate) fn read(change: AccountChange) -> Result<Self, Error> {
+        let was = change.was();
+        let contact = match change.contact {
+            Some(contact) => Some((address(&contact.user)?, contact)),
+            None => None,
+        };
+        Ok(Self {
+            user: address(&change.user)?,
+            version: change.version,
+            was,
+            contact,
+        })
+    }
+}
+
+impl Service {
+    /// Tells the sessions concerned of these changes, in their order.
+    pub(crate) async fn relations_changed(&self, changes: &[Change]) -> Result<(), Error> {
+        let mut people = Vec::new();
+        for change in changes {
+            self.relations.changed(&change.user, change.version);
+            if let Some((other, _)) = &change.contact {
+                people.extend([change.user.clone(), other.clone()]);
+            }
+        }
+        let mut reaches = self.reach(&people).await?.into_iter();
+        for change in changes {
+            let Some((other, contact)) = &change.contact else {
+                continue;
+            };
+            let (Some(mine), Some(theirs)) = (reaches.next(), reaches.next()) else {
+                break;
+            };
+            // most of an import's people are not here
+            if !(mine.live.is_empty() && theirs.live.is_empty()) {
+                self.relation_changed(change, other, contact, &mine, &theirs)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn relation_changed(
+        &self,
+        change: &Change,
+        other: &Address,
+        contact: &Contact,
+        mine: &Reach,
+        theirs: &Reach,
+    ) -> Result<(), Error> {
+        let mut sorter = Sorter::default();
+        let user = &change.user;
+        if !mine.live.is_empty() {
+            let frame = sorter.contact(ContactEvent {
+                contact: Some(contact.clone()),
+            });
+            sorter.to(frame, user, mine, true);
+        }
+        match exchange(change.was, contact) {
+            Exchange::Show => {
+                // the record of the other side comes before or after this one: whichever is the later
+                // finds both consenting, so each shows both
+                self.show(&mut sorter, user, other, mine).await?;
+                self.show(&mut sorter, other, user, theirs).await?;
+            }
+            Exchange::Hide => {
+                self.hide(&mut sorter, other, user, contact.state(), theirs)
+                    .await?
+            }
+            Exchange::Nothing => {}
+        }
+        self.send(sorter).await;
+        Ok(())
+    }
+
+    /// `viewer` gets the status of `subject`, if they may see it, in a version above all before.
+    async fn show(
+        &self,
+        sorter: &mut Sorter,
+        viewer: &Address,
+        subject: &Address,
+        reach: &Reach,
+    ) -> Result<(), Error> {
+        if reach.live.is_empty() || !self.sees(viewer, subject).await? {
+            return Ok(());
+        }
+        if let Some(status) = self.renumber_online(subject).await? {
+            let frame = sorter.presence(view::presence(subject, &status));
+            sorter.to(frame, viewer, reach, false);
+        }
+        Ok(())
+    }
+
+    /// `viewer`, who saw `subject` until now, gets them offline. The version is a new one of the
+    /// subject's, so that nothing on its way overtakes it, and what is shown later is above it.
+    async fn hide(
+        &self,
+        sorter: &mut Sorter,
+        viewer: &Address,
+        subject: &Address,
+        state: State,
+        reach: &Reach,
+    ) -> Result<(), Error> {
+        if reach.live.is_empty() {
+            return Ok(());
+        }
+        // a contact that has ended is told as such; whoever is blocked must have been a contact
+        if state == State::Blocked && !self.relations.get(viewer).await?.admits(subject) {
+            return Ok(());
+        }
+        if let Some(status) = self.renumber_online(subject).await? {
+            let frame = sorter.presence(view::offline(subject, status.version));
+            sorter.to(frame, viewer, reach, false);
+        }
+        Ok(())
+    }
+
+    /// `None` if the user is offline: nobody sees them otherwise, and another frame that says so would tell
+    /// that something happened.
+    async fn renumber_online(
+        &self,
+        user: &Address,
+    ) -> Result<Option<tandem_ephemeral::UserStatus>, Error> {
+        let users = std::slice::from_ref(user);
+        let status = self
+            .ephemeral
+            .statuses(users)
+            .await?
+            .into_iter()
+            .next()
+            .flatten();
+        if status.is_none_or(|s| s.status == Status::Offline) {
+            return Ok(None);
+        }
+        let status = self
+            .ephemeral
+            .renumber(users)
+            .await?
+            .into_iter()
+            .next()
+            .flatten();
+        Ok(status.filter(|s| s.status != Status::Offline))
+    }
+}
