@@ -1,0 +1,172 @@
+//! Puts routing together.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tandem_chassis::{Doors, Lifecycle, grpc::Peers, lifecycle::OnEnd};
+use tandem_ephemeral::Ephemeral;
+use tandem_kernel::{ACCOUNTS_TOPIC, conversations_topic, parked_topic};
+use tandem_log::{Log, LogError, Retention, Start, TopicSpec};
+use tandem_proto::routing::routing_server::RoutingServer;
+use tandem_store::Store;
+use tokio::sync::mpsc;
+
+use crate::{
+    config::Config,
+    consumer::Consumer,
+    domain::rate::Rates,
+    edges::Edges,
+    error::Error,
+    grpc::Grpc,
+    metrics::Metrics,
+    usecase::{
+        admit::{Admission, Dedupes},
+        deliver::Delivering,
+        directory::{Directory, TABLE},
+        facts::{EventFacts, GENERATION},
+        relations::{RelationsCache, follow},
+        typing::TypingTask,
+    },
+};
+
+/// Largest batch that an edge may submit, in bytes.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// What routing stands on.
+pub struct Deps {
+    /// Clock, randomness.
+    pub doors: Doors,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The store, for the directory.
+    pub store: Arc<dyn Store>,
+    /// Where sessions are.
+    pub ephemeral: Arc<dyn Ephemeral>,
+    /// accounts, history and the edges.
+    pub peers: Arc<dyn Peers>,
+}
+
+/// What was started.
+pub struct Served {
+    /// To be mounted on a server or wrapped in process.
+    pub grpc: RoutingServer<Grpc>,
+}
+
+/// Starts routing: its topics and table are there, its reader has joined the group and changes of accounts
+/// are followed once this returns.
+pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<Served, Error> {
+    config.validate().map_err(Error::Config)?;
+    let Deps {
+        doors,
+        log,
+        store,
+        ephemeral,
+        peers,
+    } = deps;
+    let topic = conversations_topic(GENERATION);
+    let partitions = ensure_topics(log.as_ref(), &topic, &config).await?;
+    store.ensure_table(TABLE).await?;
+
+    let metrics = Arc::new(Metrics::new());
+    let relations = Arc::new(RelationsCache::new(
+        peers.service("accounts"),
+        doors.clone(),
+        &config,
+    ));
+    let changes = log.follow(ACCOUNTS_TOPIC, Start::Newest).await?;
+    let following = follow(
+        Arc::clone(&log),
+        Arc::clone(&relations),
+        changes,
+        lifecycle.clone(),
+    );
+    lifecycle.spawn("routing account changes", OnEnd::Stop, following);
+
+    let directory = Arc::new(Directory::new(store, doors.clone(), partitions, &config));
+    let cooldown = Duration::from_millis(config.peer_cooldown_ms);
+    let history = peers.service("history");
+    let facts = EventFacts::new(
+        Arc::clone(&log),
+        topic.clone(),
+        history,
+        doors.clone(),
+        Arc::clone(&metrics),
+        cooldown,
+    );
+    let facts = Arc::new(facts);
+    let edges = Edges::new(peers, doors.clone(), lifecycle.clone(), &config);
+    let dedupes = Arc::new(Dedupes::default());
+
+    let reader = log.subscribe(&topic, "routing", Start::Oldest).await?;
+    let delivering = Arc::new(Delivering {
+        log: Arc::clone(&log),
+        topic: topic.clone(),
+        partitions,
+        doors: doors.clone(),
+        config: config.clone(),
+        metrics: Arc::clone(&metrics),
+        directory: Arc::clone(&directory),
+        facts: Arc::clone(&facts),
+        ephemeral: Arc::clone(&ephemeral),
+        edges: edges.clone(),
+    });
+    let consumer = Consumer::new(delivering, Arc::clone(&dedupes), lifecycle.clone(), reader);
+    lifecycle.spawn("routing reader", OnEnd::Stop, consumer.run());
+
+    let (typing, signals) = mpsc::channel(config.typing_queue);
+    let shared = Arc::new(Admission {
+        log,
+        topic,
+        partitions,
+        doors,
+        rates: Mutex::new(Rates::new(config.events_per_s, config.events_burst)),
+        config,
+        metrics,
+        relations,
+        directory,
+        facts,
+        dedupes,
+    });
+    let task = TypingTask {
+        shared: Arc::clone(&shared),
+        ephemeral,
+        edges,
+        signals,
+    };
+    lifecycle.spawn("routing typing", OnEnd::Stop, task.run(lifecycle.clone()));
+
+    let grpc = Grpc {
+        shared,
+        typing,
+        lifecycle: lifecycle.clone(),
+    };
+    Ok(Served {
+        grpc: RoutingServer::new(grpc).max_decoding_message_size(BATCH_BYTES),
+    })
+}
+
+/// Partitions of the conversations' topic, as it is.
+async fn ensure_topics(log: &dyn Log, topic: &str, config: &Config) -> Result<u32, Error> {
+    let age = Some(Duration::from_millis(config.log_retention_ms));
+    let spec = TopicSpec {
+        name: topic.to_owned(),
+        partitions: config.partitions,
+        retention: Retention::Delete { age, bytes: None },
+    };
+    let partitions = match log.partitions(topic).await {
+        Ok(partitions) => partitions,
+        Err(LogError::NoTopic(_)) => config.partitions,
+        Err(error) => return Err(error.into()),
+    };
+    log.ensure_topic(&TopicSpec { partitions, ..spec }).await?;
+    let parked = TopicSpec {
+        name: parked_topic("routing"),
+        partitions: 1,
+        retention: Retention::Delete {
+            age: None,
+            bytes: Some(1 << 30),
+        },
+    };
+    log.ensure_topic(&parked).await?;
+    Ok(partitions)
+}
