@@ -128,17 +128,23 @@ fn too_many_headers(record: &Record) -> bool {
 pub struct Committer {
     inner: Arc<Inner>,
     lifecycle: Lifecycle,
+    /// The lifecycle knows that the disk has failed.
+    told: bool,
 }
 
 impl Committer {
     /// The committer of this log.
     pub fn new(inner: Arc<Inner>, lifecycle: Lifecycle) -> Self {
-        Self { inner, lifecycle }
+        Self {
+            inner,
+            lifecycle,
+            told: false,
+        }
     }
 
     /// Writes until the log is closed and all that was queued is written.
-    pub async fn run(self) {
-        let inner = &self.inner;
+    pub async fn run(mut self) {
+        let inner = Arc::clone(&self.inner);
         let mut flush: Option<Pin<Box<Sleep>>> = None;
         loop {
             let (idle, closing) = {
@@ -174,7 +180,7 @@ impl Committer {
 
     /// Writes what is queued, and what is queued meanwhile. False if nothing can be written any more
     /// and nobody is left to be told so.
-    async fn write(&self) -> bool {
+    async fn write(&mut self) -> bool {
         let inner = Arc::clone(&self.inner);
         let done = self
             .inner
@@ -187,8 +193,8 @@ impl Committer {
             Ok(Err(error)) => (error, true),
             Err(error) => (LogError::Unavailable(error.to_string()), false),
         };
-        if !self.inner.broken.swap(true, Ordering::AcqRel) {
-            self.inner.counts.healthy.set(0);
+        self.inner.set_broken();
+        if !std::mem::replace(&mut self.told, true) {
             tracing::error!(error = %failed, "log cannot be written any more");
             self.lifecycle.fail(failed.to_string());
         }
@@ -288,6 +294,7 @@ impl Inner {
             Err(error) => Err(error),
         };
         if let Err(error) = &written {
+            self.set_broken();
             self.counts.failed.add(records as u64);
             for (_, results) in &mut answers {
                 for result in results.iter_mut().filter(|r| r.is_ok()) {
@@ -305,6 +312,11 @@ impl Inner {
             let _ = answer.send(results);
         }
         written
+    }
+
+    fn set_broken(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.counts.healthy.set(0);
     }
 
     /// Why nothing can be appended at the moment, without the disk having failed.

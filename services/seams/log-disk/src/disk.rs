@@ -6,10 +6,9 @@ use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
     PersistMode, Slice,
@@ -23,6 +22,7 @@ use tandem_log::{LogError, Retention, Stored};
 use crate::{
     Options, codec,
     codec::EntryHead,
+    meta,
     tail::{Bounds, Tail, Taken},
 };
 
@@ -119,10 +119,6 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> LogError {
     move |error| LogError::Unavailable(format!("{path}: {error}"))
 }
 
-const TOPIC: u8 = b't';
-const LOW: u8 = b'l';
-const COMMIT: u8 = b'c';
-
 impl Disk {
     /// Opens the folder, making it if need be. Fails if another process has it, or if what was
     /// acknowledged cannot be read back.
@@ -207,22 +203,22 @@ impl Disk {
     /// All topics.
     pub fn load(&self) -> Result<Vec<FoundTopic>, LogError> {
         let mut topics = Vec::new();
-        for item in self.meta.prefix([TOPIC]) {
+        for item in self.meta.prefix(meta::TOPICS) {
             let (key, value) = item.into_inner().map_err(failed)?;
             let name = String::from_utf8(key[1..].to_vec())
                 .map_err(|_| LogError::Corrupt("topic name".into()))?;
-            let (id, partitions, retention) = decode_topic(&value)
+            let (id, partitions, retention) = meta::decode_topic(&value)
                 .ok_or_else(|| LogError::Corrupt(format!("description of topic {name}")))?;
             let mut tails = Vec::new();
             for partition in 0..partitions {
                 tails.push(self.tail(id, partition)?);
             }
             let mut committed = BTreeMap::new();
-            for item in self.meta.prefix(commit_prefix(id)) {
+            for item in self.meta.prefix(meta::commit_prefix(id)) {
                 let (key, value) = item.into_inner().map_err(failed)?;
-                let (group, partition) = decode_commit_key(&key)
+                let (group, partition) = meta::decode_commit_key(&key)
                     .ok_or_else(|| LogError::Corrupt("key of a commit".into()))?;
-                let offset = decode_u64(&value)?;
+                let offset = meta::decode_u64(&value)?;
                 let places = committed
                     .entry(group)
                     .or_insert_with(|| vec![None; partitions as usize]);
@@ -242,8 +238,12 @@ impl Disk {
     }
 
     fn tail(&self, topic: u32, partition: u32) -> Result<Tail, LogError> {
-        let low = match self.meta.get(low_key(topic, partition)).map_err(failed)? {
-            Some(value) => decode_u64(&value)?,
+        let low = match self
+            .meta
+            .get(meta::low_key(topic, partition))
+            .map_err(failed)?
+        {
+            Some(value) => meta::decode_u64(&value)?,
             None => 0,
         };
         self.lows.set(topic, partition, low);
@@ -280,10 +280,12 @@ impl Disk {
         partitions: u32,
         retention: &Retention,
     ) -> Result<(), LogError> {
-        let mut key = vec![TOPIC];
-        key.extend_from_slice(name.as_bytes());
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&self.meta, key, encode_topic(id, partitions, retention));
+        batch.insert(
+            &self.meta,
+            meta::topic_key(name),
+            meta::encode_topic(id, partitions, retention),
+        );
         batch.commit().map_err(failed)
     }
 
@@ -299,7 +301,7 @@ impl Disk {
             batch.insert(&self.records, key, value);
         }
         for ((topic, group, partition), offset) in commits {
-            let key = commit_key(*topic, group, *partition);
+            let key = meta::commit_key(*topic, group, *partition);
             batch.insert(&self.meta, key, offset.to_be_bytes());
         }
         batch.commit().map_err(failed)
@@ -381,7 +383,11 @@ impl Disk {
     pub fn forget(&self, topic: u32, lows: &[(u32, u64)]) -> Result<(), LogError> {
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
         for (partition, low) in lows {
-            batch.insert(&self.meta, low_key(topic, *partition), low.to_be_bytes());
+            batch.insert(
+                &self.meta,
+                meta::low_key(topic, *partition),
+                low.to_be_bytes(),
+            );
         }
         batch.commit().map_err(failed)?;
         for (partition, low) in lows {
@@ -461,70 +467,4 @@ fn entry(item: fjall::Guard) -> Result<(EntryHead, Bytes), LogError> {
     let (_, _, base) =
         codec::parse_entry_key(&key).ok_or_else(|| LogError::Corrupt("key of an entry".into()))?;
     Ok((codec::head(base, &value)?, Bytes::from_owner(value)))
-}
-
-fn low_key(topic: u32, partition: u32) -> Vec<u8> {
-    let mut key = vec![LOW];
-    key.extend_from_slice(&topic.to_be_bytes());
-    key.extend_from_slice(&partition.to_be_bytes());
-    key
-}
-
-fn commit_prefix(topic: u32) -> Vec<u8> {
-    let mut key = vec![COMMIT];
-    key.extend_from_slice(&topic.to_be_bytes());
-    key
-}
-
-fn commit_key(topic: u32, group: &str, partition: u32) -> Vec<u8> {
-    let mut key = commit_prefix(topic);
-    key.extend_from_slice(&partition.to_be_bytes());
-    key.extend_from_slice(group.as_bytes());
-    key
-}
-
-fn decode_commit_key(key: &[u8]) -> Option<(Arc<str>, u32)> {
-    let mut rest = key.get(5..)?;
-    let partition = rest.try_get_u32().ok()?;
-    Some((std::str::from_utf8(rest).ok()?.into(), partition))
-}
-
-fn decode_u64(mut value: &[u8]) -> Result<u64, LogError> {
-    value
-        .try_get_u64()
-        .map_err(|_| LogError::Corrupt("an offset".into()))
-}
-
-/// Id (u32), partitions (u32), then 0 and age in ms (u64, `MAX`: none) and bytes (u64, `MAX`: no bound), or 1.
-fn encode_topic(id: u32, partitions: u32, retention: &Retention) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.extend_from_slice(&id.to_be_bytes());
-    out.extend_from_slice(&partitions.to_be_bytes());
-    match retention {
-        Retention::Compact => out.push(1),
-        Retention::Delete { age, bytes } => {
-            let age = age.map_or(u64::MAX, |a| {
-                u64::try_from(a.as_millis()).unwrap_or(u64::MAX)
-            });
-            out.push(0);
-            out.extend_from_slice(&age.to_be_bytes());
-            out.extend_from_slice(&bytes.unwrap_or(u64::MAX).to_be_bytes());
-        }
-    }
-    out
-}
-
-fn decode_topic(mut value: &[u8]) -> Option<(u32, u32, Retention)> {
-    let id = value.try_get_u32().ok()?;
-    let partitions = value.try_get_u32().ok()?;
-    let retention = if value.try_get_u8().ok()? == 1 {
-        Retention::Compact
-    } else {
-        let (age, bytes) = (value.try_get_u64().ok()?, value.try_get_u64().ok()?);
-        Retention::Delete {
-            age: (age < u64::MAX).then(|| Duration::from_millis(age)),
-            bytes: (bytes < u64::MAX).then_some(bytes),
-        }
-    };
-    Some((id, partitions, retention))
 }

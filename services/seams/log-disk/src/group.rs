@@ -254,14 +254,14 @@ mod tests {
     #[test]
     fn a_third_member_takes_from_each_and_moves_no_more_than_its_share() {
         let mut g = Group::new(vec![None; 6]);
-        let (a, b) = (g.join(&[0; 6]), g.join(&[0; 6]));
-        g.step(a);
-        g.step(b);
-        let c = g.join(&[0; 6]);
-        assert!(matches!(g.step(a).0, Some(Next::Revoked(p)) if p.len() == 1));
-        assert!(matches!(g.step(b).0, Some(Next::Revoked(p)) if p.len() == 1));
-        g.step(a);
-        g.step(b);
-        assert_eq!(assigned(g.step(c).0).len(), 2);
+        let (one, two) = (g.join(&[0; 6]), g.join(&[0; 6]));
+        g.step(one);
+        g.step(two);
+        let three = g.join(&[0; 6]);
+        assert!(matches!(g.step(one).0, Some(Next::Revoked(p)) if p.len() == 1));
+        assert!(matches!(g.step(two).0, Some(Next::Revoked(p)) if p.len() == 1));
+        g.step(one);
+        g.step(two);
+        assert_eq!(assigned(g.step(three).0).len(), 2);
     }
 }

@@ -9,6 +9,7 @@ mod committer;
 mod disk;
 mod group;
 mod journal;
+mod meta;
 mod options;
 mod reader;
 mod retention;

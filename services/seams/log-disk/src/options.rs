@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Options {
     /// Cache of blocks read from disk, bytes.
     pub cache_bytes: u64,
-    /// Records in memory until they are written to a table, bytes.
+    /// Records in memory until they are written to a table, bytes. Kept as it was when the folder was made.
     pub memtable_bytes: u64,
     /// Journals on disk together, bytes; at least 64 MiB. More of it makes opening slower.
     pub journal_bytes: u64,
@@ -36,7 +36,7 @@ impl Default for Options {
             max_queued_bytes: 128 << 20,
             reserve_bytes: 256 << 20,
             commit_delay: Duration::from_millis(200),
-            retention_every: Some(Duration::from_secs(60)),
+            retention_every: Some(Duration::from_mins(1)),
         }
     }
 }

@@ -11,7 +11,7 @@ use tandem_log::{LogError, Retention};
 use crate::{Inner, disk::Disk, topic::Topic};
 
 /// How long the record that deletes a key stays for readers to see.
-const TOMBSTONES: Duration = Duration::from_secs(24 * 60 * 60);
+const TOMBSTONES: Duration = Duration::from_hours(24);
 /// Less than this is not worth a compaction.
 const WORTH: u64 = 1 << 20;
 

@@ -1,6 +1,8 @@
 //! The log on disk against the suite that every adapter passes: on real threads and clocks, and again as a
 //! simulation runs it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,6 +1,13 @@
 //! A process that appends is killed at any moment, many times over, and each time what it had been
 //! told is there: the same content at the same offset, in the order of sending, and nothing else.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests, and the child speaks to its parent"
+)]
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -13,7 +20,7 @@ use std::{
 
 use tandem_chassis::{Doors, Lifecycle, rng::Rng};
 use tandem_kernel::Place;
-use tandem_log::{Log, Next, Record, Retention, Start, Stored, TopicSpec};
+use tandem_log::{Log, LogError, Next, Record, Retention, Start, Stored, TopicSpec};
 use tandem_log_disk::{DiskLog, Options};
 
 const ROUNDS: usize = 20;
@@ -69,18 +76,15 @@ fn nth(round: usize, who: usize, n: usize) -> (u32, Record) {
 #[test]
 #[ignore = "run as a child by the tests of this file"]
 fn child() {
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).unwrap();
-    let Some((round, folder)) = line.trim_end().split_once(' ') else {
+    let Some((round, folder)) = told() else {
         return;
     };
-    let round: usize = round.parse().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build();
     runtime.unwrap().block_on(async {
-        let log = open(Path::new(folder)).await;
+        let log = open(Path::new(&folder)).await;
         let append = (0..APPENDERS).map(|who| append_for_ever(&log, round, who));
         futures::join!(futures::future::join_all(append), commit_for_ever(&log));
     });
@@ -118,11 +122,14 @@ async fn commit_for_ever(log: &DiskLog) {
     }
 }
 
-fn spawn(folder: &Path, round: usize) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+/// Runs an ignored test of this file in a process of its own, after `setup` in its shell.
+fn spawn(setup: &str, name: &str, folder: &Path, round: usize) -> Child {
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("{setup} exec \"$0\" \"$@\"")])
+        .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "child",
+            name,
             "--ignored",
             "--nocapture",
             "--test-threads=1",
@@ -134,6 +141,16 @@ fn spawn(folder: &Path, round: usize) -> Child {
         .unwrap();
     writeln!(child.stdin.take().unwrap(), "{round} {}", folder.display()).unwrap();
     child
+}
+
+/// Round and folder, as the parent says; nothing if there is no parent.
+fn told() -> Option<(usize, String)> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    let (round, folder) = line.trim_end().split_once(' ')?;
+    // the test runner has begun a line of its own
+    println!();
+    Some((round.parse().ok()?, folder.to_owned()))
 }
 
 /// All that was ever said.
@@ -249,7 +266,7 @@ async fn what_was_answered_survives_a_kill_at_any_moment_and_nothing_is_invented
     let mut said = Said::default();
     let mut all = 0;
     for round in 0..ROUNDS {
-        let mut child = spawn(folder.path(), round);
+        let mut child = spawn("", "child", folder.path(), round);
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         // some rounds end while it opens, or between its first records
         let until = if round % 5 == 4 { 0 } else { rng.below(6000) };
@@ -373,4 +390,104 @@ async fn a_torn_tail_is_cut_off_and_what_was_before_it_is_there() {
         assert_eq!(all(&log).await.len(), found.len() + 40);
         log.close().await;
     }
+}
+
+/// Appends until the disk refuses, and says so as [`child`] does.
+#[tokio::test]
+#[ignore = "run as a child by the tests of this file"]
+async fn child_that_fails() {
+    let Some((_, folder)) = told() else { return };
+    let lifecycle = Lifecycle::new();
+    // no table is written, so the journal grows to the limit
+    let options = Options {
+        memtable_bytes: 1 << 30,
+        ..options()
+    };
+    let log = DiskLog::open(Path::new(&folder), Doors::real(), options, &lifecycle)
+        .await
+        .unwrap();
+    let retention = Retention::Delete {
+        age: None,
+        bytes: None,
+    };
+    let spec = TopicSpec {
+        name: TOPIC.into(),
+        partitions: PARTITIONS,
+        retention,
+    };
+    log.ensure_topic(&spec).await.unwrap();
+    for n in 0..10_000 {
+        let value = vec![n as u8; 500_000].into();
+        let record = Record {
+            key: n.to_string().into(),
+            value,
+            headers: Vec::new(),
+        };
+        match log.append(TOPIC, vec![(0, record)]).await.remove(0) {
+            Ok(answer) => println!("a 0 {n} 0 {}", answer.place.offset),
+            Err(error) => {
+                assert!(matches!(error, LogError::Unavailable(_)), "{error}");
+                break;
+            }
+        }
+        assert!(log.healthy());
+    }
+    assert!(!log.healthy());
+    tokio::time::timeout(Duration::from_secs(10), lifecycle.stopped())
+        .await
+        .unwrap();
+    let (_, record) = nth(0, 0, 0);
+    let answers = log
+        .append(TOPIC, vec![(0, record.clone()), (1, record)])
+        .await;
+    assert!(
+        answers
+            .iter()
+            .all(|a| matches!(a, Err(LogError::Unavailable(_)))),
+        "{answers:?}"
+    );
+    assert_eq!(log.end_offsets(TOPIC).await.unwrap()[1], 0);
+    log.close().await;
+    println!("failed as it should");
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_told_and_loses_nothing_that_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    // files end at 66 MiB, which is an error to who ignores the signal
+    let setup = "trap '' XFSZ; ulimit -f $((66 * 1024 * 1024 / 512)) && ";
+    let mut child = spawn(setup, "child_that_fails", folder.path(), 0);
+    let lines: Vec<String> = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap)
+        .collect();
+    assert!(child.wait().unwrap().success(), "{lines:?}");
+    assert!(
+        lines.iter().any(|l| l == "failed as it should"),
+        "{lines:?}"
+    );
+    let answered = lines.iter().filter(|l| l.starts_with("a ")).count();
+    assert!(answered > 50, "{answered}");
+    let log = open(folder.path()).await;
+    let read = log.read(TOPIC, 0, 0, usize::MAX).await.unwrap();
+    // what was being written when it failed may be there
+    assert!(
+        read.len() == answered || read.len() == answered + 1,
+        "{answered}, {}",
+        read.len()
+    );
+    for (n, stored) in read.iter().enumerate() {
+        assert_eq!(
+            stored.place,
+            Place {
+                partition: 0,
+                offset: n as u64
+            }
+        );
+        assert!(
+            stored.record.key == n.to_string() && stored.record.value == vec![n as u8; 500_000]
+        );
+    }
+    append(&log, 1).await;
+    log.close().await;
 }

@@ -1,5 +1,7 @@
 //! What the log on disk promises beyond the seam's contract.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{sync::Arc, time::Duration};
 
 use tandem_chassis::{Doors, Lifecycle, lifecycle::Exit};
@@ -145,9 +147,7 @@ async fn it_serves_those_who_drain_until_it_is_closed() {
     lifecycle.stop();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(log.append(TOPIC, records(1)).await[0].is_ok());
-    let (exit, ()) = tokio::join!(lifecycle.run_to_end(Duration::from_secs(20)), async {
-        log.close().await
-    });
+    let (exit, ()) = tokio::join!(lifecycle.run_to_end(Duration::from_secs(20)), log.close());
     assert_eq!(exit, Exit::Clean);
 }
 

@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::wildcard_imports,
     missing_docs,
     reason = "these are tests, called from other crates, and named as what they check"
 )]
@@ -231,6 +232,10 @@ fn place(partition: u32, offset: u64) -> Place {
     Place { partition, offset }
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "to be called with what was just returned"
+)]
 fn is_no_topic<T>(result: Result<T, LogError>) -> bool {
     matches!(result, Err(LogError::NoTopic(_)))
 }
