@@ -1,0 +1,439 @@
+//! Carries events to routing: one stream to each replica, batches that form by themselves, and nothing
+//! forgotten while a replica is away.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tandem_chassis::{
+    Doors, Lifecycle,
+    grpc::{Channel, Replicas},
+    lifecycle::OnEnd,
+};
+use tandem_kernel::{Address, Code, DeviceId};
+use tandem_proto::{
+    client::{Rejected, Submit, Typing},
+    routing::{
+        AnswerBatch, SubmitBatch, SubmitItem, answer, routing_client::RoutingClient,
+        submit_item::What,
+    },
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use crate::{
+    domain::{
+        lanes::{LaneId, Lanes},
+        receipts::Key,
+        session::Answer,
+    },
+    mailbox::{Bound, Item},
+    metrics::Metrics,
+    usecase::registry::Handle,
+};
+
+/// Who wants to know what became of an event.
+#[derive(Clone)]
+pub enum Origin {
+    /// A session.
+    Session(Arc<Handle>),
+    /// The receipts of a user in a conversation.
+    Receipt(Key),
+}
+
+struct Pending {
+    origin: Origin,
+    submit: Submit,
+}
+
+impl Pending {
+    fn sender(&self) -> (&Address, Option<&DeviceId>) {
+        match &self.origin {
+            Origin::Session(handle) => (&handle.user, Some(&handle.device)),
+            Origin::Receipt((user, _)) => (user, None),
+        }
+    }
+}
+
+struct Port {
+    wake: Arc<Notify>,
+    signals: Vec<SubmitItem>,
+    up: bool,
+}
+
+#[derive(Default)]
+struct State {
+    lanes: Lanes<Pending>,
+    ports: BTreeMap<LaneId, Port>,
+}
+
+/// How events are carried.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Unanswered events at once.
+    pub open: usize,
+    /// How long an event waits for a replica.
+    pub wait: Duration,
+    /// How long a replica may take for an answer.
+    pub answer: Duration,
+    /// How long it may take to open a stream.
+    pub call: Duration,
+    /// Of the sessions' mailboxes.
+    pub mailbox: Bound,
+}
+
+/// The carrier.
+pub struct Submits {
+    state: Mutex<State>,
+    doors: Doors,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    /// Told when a receipt was refused for good.
+    refused_receipts: mpsc::UnboundedSender<Key>,
+}
+
+/// Most events in one batch.
+const BATCH: usize = 512;
+/// Most typing signals that wait in a lane.
+const SIGNALS: usize = 1024;
+
+// boxed: the compiler cannot see otherwise that the future is Send
+fn open(
+    channel: Channel,
+    batches: mpsc::Receiver<SubmitBatch>,
+    call: Duration,
+) -> BoxFuture<'static, Result<Streaming<AnswerBatch>, String>> {
+    Box::pin(async move {
+        let mut client = RoutingClient::new(channel).max_decoding_message_size(usize::MAX);
+        match timeout(call, client.submit(ReceiverStream::new(batches))).await {
+            Ok(Ok(answers)) => Ok(answers.into_inner()),
+            Ok(Err(status)) => Err(status.message().to_owned()),
+            Err(_) => Err("routing did not open the stream in time".to_owned()),
+        }
+    })
+}
+
+impl Submits {
+    /// One that has no replicas yet.
+    pub fn new(
+        doors: Doors,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        refused_receipts: mpsc::UnboundedSender<Key>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            doors,
+            limits,
+            metrics,
+            refused_receipts,
+        })
+    }
+
+    /// Follows the replicas until `ended`.
+    pub async fn run(
+        self: Arc<Self>,
+        mut replicas: Replicas,
+        lifecycle: Lifecycle,
+        ended: CancellationToken,
+    ) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut changed = true;
+        loop {
+            if changed {
+                let now = replicas.borrow_and_update().clone();
+                let new = self.set_replicas(now.iter().map(|r| r.name.as_str()));
+                for (name, id, wake) in new {
+                    let Some(replica) = now.iter().find(|r| r.name == *name) else {
+                        continue;
+                    };
+                    let lane =
+                        Arc::clone(&self).lane(id, replica.channel.clone(), wake, ended.clone());
+                    lifecycle.spawn("edge submits", OnEnd::Fine, lane);
+                }
+            }
+            tokio::select! {
+                () = ended.cancelled() => return,
+                r = replicas.changed() => {
+                    changed = r.is_ok();
+                    if !changed {
+                        // whoever knew the replicas is gone: they stay as they are
+                        ended.cancelled().await;
+                        return;
+                    }
+                }
+                _ = tick.tick() => {
+                    changed = false;
+                    self.expire();
+                }
+            }
+        }
+    }
+
+    fn set_replicas<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Vec<(Arc<str>, LaneId, Arc<Notify>)> {
+        let mut state = self.state.lock();
+        let (new, ended) = state.lanes.set_replicas(names);
+        for id in ended {
+            if let Some(port) = state.ports.remove(&id) {
+                port.wake.notify_one();
+            }
+        }
+        new.into_iter()
+            .map(|(name, id)| {
+                let wake = Arc::new(Notify::new());
+                wake.notify_one();
+                state.ports.insert(
+                    id,
+                    Port {
+                        wake: Arc::clone(&wake),
+                        signals: Vec::new(),
+                        up: false,
+                    },
+                );
+                (name, id, wake)
+            })
+            .collect()
+    }
+
+    /// Takes an event of a session or a receipt. It is answered to its origin, sooner or later.
+    pub fn submit(&self, conversation: Arc<str>, origin: Origin, submit: Submit) {
+        self.metrics.submits.add(1);
+        let now = self.doors.clock.monotonic();
+        let mut state = self.state.lock();
+        if state.lanes.open() >= self.limits.open {
+            drop(state);
+            self.turn_down(conversation, Pending { origin, submit });
+            return;
+        }
+        let lane = state
+            .lanes
+            .submit(conversation, Pending { origin, submit }, now);
+        if let Some(port) = lane.and_then(|id| state.ports.get(&id)) {
+            port.wake.notify_one();
+        }
+    }
+
+    /// Takes a signal, which is carried now or not at all.
+    pub fn typing(&self, user: &Address, device: &DeviceId, conversation: String, active: bool) {
+        let mut state = self.state.lock();
+        let Some(id) = state.lanes.lane_of(&conversation) else {
+            return;
+        };
+        let Some(port) = state.ports.get_mut(&id) else {
+            return;
+        };
+        if port.up && port.signals.len() < SIGNALS {
+            port.signals.push(SubmitItem {
+                r#ref: 0,
+                user: user.as_str().to_owned(),
+                device: device.as_str().to_owned(),
+                what: Some(What::Typing(Typing {
+                    conversation,
+                    active,
+                })),
+                traceparent: String::new(),
+            });
+            port.wake.notify_one();
+        }
+    }
+
+    /// Unanswered events.
+    pub fn open(&self) -> usize {
+        self.state.lock().lanes.open()
+    }
+
+    fn expire(&self) {
+        let now = self.doors.clock.monotonic();
+        let expired = {
+            let mut state = self.state.lock();
+            self.metrics.unanswered.set(state.lanes.open() as i64);
+            match now.checked_sub(self.limits.wait) {
+                Some(since) => state.lanes.expire(since),
+                None => Vec::new(),
+            }
+        };
+        for (conversation, pending) in expired {
+            self.turn_down(conversation, pending);
+        }
+    }
+
+    fn turn_down(&self, conversation: Arc<str>, pending: Pending) {
+        self.metrics.refuse(Code::Unavailable);
+        let rejected = Rejected {
+            event_id: pending.submit.event_id,
+            code: Code::Unavailable.as_str().to_owned(),
+            message: "the service cannot take events at the moment".to_owned(),
+            retry_after_ms: 2_000,
+        };
+        self.answer(conversation, pending.origin, Answer::Rejected(rejected));
+    }
+
+    fn answer(&self, conversation: Arc<str>, origin: Origin, answer: Answer) {
+        match origin {
+            Origin::Session(handle) => {
+                // a session that is gone asks again, with `retry`
+                let _ = handle.mailbox.push(
+                    Item::Answer(conversation, Box::new(answer)),
+                    self.limits.mailbox,
+                );
+            }
+            Origin::Receipt(key) => {
+                if matches!(answer, Answer::Rejected(_)) {
+                    let _ = self.refused_receipts.send(key);
+                }
+            }
+        }
+    }
+
+    async fn lane(
+        self: Arc<Self>,
+        id: LaneId,
+        channel: Channel,
+        wake: Arc<Notify>,
+        ended: CancellationToken,
+    ) {
+        let mut backoff = Duration::from_millis(50);
+        loop {
+            let began = self.doors.clock.monotonic();
+            let end = tokio::select! {
+                () = ended.cancelled() => return,
+                end = self.pump(id, channel.clone(), &wake) => end,
+            };
+            let Err(reason) = end else { return };
+            self.metrics.lanes_failed.add(1);
+            tracing::warn!(reason, "a submit stream broke");
+            if self.fail(id) {
+                return;
+            }
+            if self.doors.clock.monotonic().saturating_sub(began) > Duration::from_secs(5) {
+                backoff = Duration::from_millis(50);
+            }
+            tokio::select! {
+                () = ended.cancelled() => return,
+                () = sleep(backoff) => {}
+            }
+            backoff = (backoff * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// True if the lane is gone.
+    fn fail(&self, id: LaneId) -> bool {
+        let mut state = self.state.lock();
+        if let Some(port) = state.ports.get_mut(&id) {
+            port.up = false;
+            port.signals.clear();
+        }
+        for woken in state.lanes.failed(id) {
+            if let Some(port) = state.ports.get(&woken) {
+                port.wake.notify_one();
+            }
+        }
+        let gone = state.lanes.retire(id);
+        if gone {
+            state.ports.remove(&id);
+        }
+        gone
+    }
+
+    /// Runs one stream. Ok: the lane has nothing more to do for good.
+    async fn pump(&self, id: LaneId, channel: Channel, wake: &Notify) -> Result<(), String> {
+        let (tx, rx) = mpsc::channel(1);
+        let mut answers = open(channel, rx, self.limits.call).await?;
+        if let Some(port) = self.state.lock().ports.get_mut(&id) {
+            port.up = true;
+        }
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut more = true;
+        loop {
+            tokio::select! {
+                () = wake.notified(), if !more => more = true,
+                permit = tx.reserve(), if more => {
+                    let permit = permit.map_err(|_| "routing closed the stream".to_owned())?;
+                    let items = self.give(id);
+                    more = items.len() >= BATCH;
+                    if !items.is_empty() {
+                        permit.send(SubmitBatch { items });
+                    }
+                }
+                batch = answers.message() => {
+                    let batch = batch
+                        .map_err(|s| s.message().to_owned())?
+                        .ok_or_else(|| "routing ended the stream".to_owned())?;
+                    self.answered(id, batch.answers);
+                    if self.state.lock().lanes.retire(id) {
+                        return Ok(());
+                    }
+                }
+                _ = tick.tick() => {
+                    let state = self.state.lock();
+                    let now = self.doors.clock.monotonic();
+                    if !state.ports.contains_key(&id) {
+                        return Ok(());
+                    }
+                    if state.lanes.oldest_given(id).is_some_and(|at| now.saturating_sub(at) > self.limits.answer) {
+                        return Err("routing does not answer".to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    fn give(&self, id: LaneId) -> Vec<SubmitItem> {
+        let now = self.doors.clock.monotonic();
+        let mut state = self.state.lock();
+        let State { lanes, ports } = &mut *state;
+        let mut items = lanes.give(id, BATCH, now, |give| {
+            let (user, device) = give.item.sender();
+            let mut submit = give.item.submit.clone();
+            submit.retry |= give.again;
+            SubmitItem {
+                r#ref: give.reference,
+                user: user.as_str().to_owned(),
+                device: device.map(|d| d.as_str().to_owned()).unwrap_or_default(),
+                what: Some(What::Submit(submit)),
+                traceparent: String::new(),
+            }
+        });
+        if let Some(port) = ports.get_mut(&id) {
+            items.append(&mut port.signals);
+        }
+        items
+    }
+
+    fn answered(&self, id: LaneId, answers: Vec<tandem_proto::routing::Answer>) {
+        let mut done = Vec::with_capacity(answers.len());
+        {
+            let mut state = self.state.lock();
+            for answer in answers {
+                let Some((conversation, pending)) = state.lanes.answer(id, answer.r#ref) else {
+                    continue;
+                };
+                let answer = match answer.result {
+                    Some(answer::Result::Accepted(accepted)) => Answer::Accepted(accepted),
+                    Some(answer::Result::Rejected(mut rejected)) => {
+                        rejected.event_id.clone_from(&pending.submit.event_id);
+                        Answer::Rejected(rejected)
+                    }
+                    None => Answer::Rejected(Rejected {
+                        event_id: pending.submit.event_id.clone(),
+                        code: Code::Internal.as_str().to_owned(),
+                        message: "routing gave no answer".to_owned(),
+                        retry_after_ms: 1_000,
+                    }),
+                };
+                done.push((conversation, pending.origin, answer));
+            }
+        }
+        for (conversation, origin, answer) in done {
+            self.answer(conversation, origin, answer);
+        }
+    }
+}
