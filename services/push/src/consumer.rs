@@ -464,10 +464,9 @@ impl Consumer {
         users.sort_unstable();
         users.dedup();
         let limit = Config::millis(self.config.call_timeout_ms);
-        let reach = match timeout(limit, self.ephemeral.reach(&users)).await {
-            Ok(Ok(reach)) => reach,
+        let Ok(Ok(reach)) = timeout(limit, self.ephemeral.reach(&users)).await else {
             // everybody is waited for
-            Ok(Err(_)) | Err(_) => return BTreeSet::new(),
+            return BTreeSet::new();
         };
         let away: BTreeSet<Address> = users
             .into_iter()

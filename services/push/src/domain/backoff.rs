@@ -35,7 +35,7 @@ impl Backoff {
         let most = doubled.min(self.max);
         // between half and all of it
         let half = most / 2;
-        let spread = u64::try_from((most - half).as_millis()).unwrap_or(u64::MAX);
+        let spread = u64::try_from(most.saturating_sub(half).as_millis()).unwrap_or(u64::MAX);
         let delay = half + Duration::from_millis(jitter % spread.saturating_add(1));
         let delay = after.map_or(delay, |after| after.max(delay));
         (elapsed + delay <= self.total).then_some(delay)

@@ -343,7 +343,13 @@ impl Deliverer {
             }
             self.mark(&user, &content.conversation, content.seq).await;
             let sends = targets.iter().map(|target| {
-                self.notify_device(ticket.partition, target, &content, &sender_name, &confirmed)
+                self.notify_device(
+                    ticket.partition,
+                    target,
+                    &content,
+                    sender_name.as_deref(),
+                    &confirmed,
+                )
             });
             join_all(sends.map(FutureExt::boxed).collect::<Vec<_>>()).await;
         }
@@ -357,10 +363,9 @@ impl Deliverer {
         partition: u32,
         target: &Target,
         content: &Content,
-        sender_name: &Option<String>,
+        sender_name: Option<&str>,
         confirmed: &CancellationToken,
     ) {
-        let sender_name = sender_name.as_deref();
         let notice = Notice::Message {
             content,
             sender_name,

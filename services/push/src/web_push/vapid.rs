@@ -137,7 +137,10 @@ impl Vapid {
         if tokens.len() >= TOKENS {
             tokens.clear();
         }
-        tokens.insert(origin.to_owned(), (now.plus(LIFE - SPARE), header.clone()));
+        tokens.insert(
+            origin.to_owned(),
+            (now.plus(LIFE.saturating_sub(SPARE)), header.clone()),
+        );
         Some(header)
     }
 }
