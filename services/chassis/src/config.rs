@@ -273,6 +273,11 @@ fn scalar(text: &str) -> Value {
 }
 
 impl<T> Loaded<T> {
+    /// Whether a source other than the defaults set the key.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.origins.contains_key(key)
+    }
+
     /// The effective values, one `key = value  # origin` a line, ordered by key, secrets masked.
     pub fn show(&self) -> String {
         let mut out = String::new();

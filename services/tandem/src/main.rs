@@ -1,1 +1,75 @@
-fn main(){}
+//! The program `tandem`: the data plane's services, the whole suite in one process, and the tools
+//! of those who run it. One file a subcommand.
+
+mod accounts;
+//mod chat;
+mod cli;
+mod compose;
+mod config;
+mod issuer;
+//mod load;
+mod send;
+mod settings;
+mod token;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A carrier-grade converged instant messenger: one account, one contact list and one conversation, on
+/// the PC, on the mobile and on the operator's portal.
+#[derive(Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole suite in this process, on durable embedded stores: for trying and for development.
+    Up(up::Args),
+    /// Talk: a terminal client.
+    //Chat(chat::Args),
+    /// Send one message and wait until it is accepted.
+    Send(send::Args),
+    /// Get a development token of a running `tandem up`.
+    Token(token::Args),
+    /// Create, show, import and connect subscribers.
+    #[command(subcommand)]
+    Accounts(accounts::Command),
+    /// Put load on a server and check that nothing is lost, doubled or out of order.
+    //Load(load::Args),
+    /// Show the effective config.
+    #[command(subcommand)]
+    Config(config::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::fail(&format!("cannot start the runtime: {error}")),
+    };
+    let code = runtime.block_on(async {
+        match cli.command {
+            Command::Up(args) => up::run(args).await,
+            //Command::Chat(args) => chat::run(args).await,
+            Command::Send(args) => send::run(args).await,
+            Command::Token(args) => token::run(args).await,
+            Command::Accounts(command) => accounts::run(command).await,
+            //Command::Load(args) => load::run(args).await,
+            Command::Config(command) => config::run(&command),
+        }
+    });
+    // what blocks (a read of the terminal) must not hold up the end
+    runtime.shutdown_background();
+    code
+}

@@ -1,0 +1,23 @@
+//! Composes edge.
+
+use tandem_edge::{Config, Deps, Issuer, Served, serve};
+
+use super::{Parts, StartError, of};
+
+/// Starts it.
+pub async fn start(
+    parts: &Parts,
+    config: Config,
+    issuers: Vec<Issuer>,
+) -> Result<Served, StartError> {
+    let deps = Deps {
+        doors: parts.doors.clone(),
+        log: parts.log.clone(),
+        ephemeral: parts.ephemeral.clone(),
+        peers: parts.peers.clone(),
+        issuers,
+    };
+    serve(deps, config, &parts.lifecycle)
+        .await
+        .map_err(of("edge"))
+}
