@@ -1,5 +1,12 @@
 //! How notifications go out, and what happens when they do not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod support;
 
 use std::sync::atomic::Ordering;
@@ -80,7 +87,7 @@ async fn a_device_that_wants_no_text_gets_none() {
 }
 
 #[tokio::test]
-async fn a_dead_token_is_removed_and_one_that_replaced_it_stays() {
+async fn a_dead_token_is_removed() {
     let suite = Suite::new(quick()).await;
     bobs(&suite, "phone");
     suite.settle();
@@ -88,7 +95,34 @@ async fn a_dead_token_is_removed_and_one_that_replaced_it_stays() {
     let seq = suite.append(&alice_bob(), "alice", text("one")).await;
     suite.wait_committed(seq).await;
     assert!(!suite.fakes.0.tokens.lock().contains_key(&key("phone")));
-    assert_eq!((letters(&suite).await.len(), suite.gateway.count()), (0, 1));
+    assert_eq!(
+        (letters(&suite).await, suite.gateway.count()),
+        (Vec::new(), 1)
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_replaced_a_dead_one_stays() {
+    let suite = Suite::new(Config {
+        retry_first_ms: 500,
+        retry_max_ms: 500,
+        ..quick()
+    })
+    .await;
+    bobs(&suite, "phone");
+    suite.settle();
+    // the device subscribes anew between the failed attempt and the one that finds the old one dead
+    suite.gateway.answers(&[503, 410]);
+    let renewed = Device::subscribe(&suite.gateway, "phone");
+    let seq = suite.append(&alice_bob(), "alice", text("one")).await;
+    eventually(async || suite.gateway.count() == 1).await;
+    suite.fakes.subscribe("bob", "phone", renewed.token.clone());
+    suite.wait_committed(seq).await;
+    assert_eq!(suite.gateway.count(), 2);
+    assert_eq!(
+        suite.fakes.0.tokens.lock().get(&key("phone")),
+        Some(&renewed.token)
+    );
 }
 
 #[tokio::test]

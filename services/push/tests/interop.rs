@@ -1,5 +1,12 @@
 //! Our Web Push against an implementation that is not ours: `http_ece` and `cryptography` of Python.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod support;
 
 use std::{

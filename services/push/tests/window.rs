@@ -1,5 +1,12 @@
 //! What is notified, and what is not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod support;
 
 use std::sync::atomic::Ordering;

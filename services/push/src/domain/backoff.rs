@@ -51,7 +51,7 @@ mod tests {
         first: S,
         max: Duration::from_secs(8),
         attempts: 6,
-        total: Duration::from_secs(60),
+        total: Duration::from_mins(1),
     };
 
     #[test]

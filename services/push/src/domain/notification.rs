@@ -63,7 +63,8 @@ pub enum Payload {
         /// When the log took the event, milliseconds since 1970.
         ts: i64,
     },
-    /// What was notified up to a place has been read elsewhere.
+    /// What was notified up to a place has been read elsewhere: close the notification of this tag,
+    /// unless it tells of a later place.
     Withdraw {
         /// Conversation.
         conversation: String,

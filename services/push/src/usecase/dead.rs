@@ -7,13 +7,19 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use prost::Message;
-use tandem_kernel::{PUSH_DEAD_TOPIC, Place, event::Parked};
+use tandem_kernel::{Address, Code, ConversationId, PUSH_DEAD_TOPIC, Place, Seq, event::Parked};
 use tandem_log::{Log, LogError};
 use tandem_proto::push::DeadLetter;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     deliver::Deliverer,
     parking::{Parking, REPLAYED},
+    send::End,
+};
+use crate::domain::{
+    backoff::Backoff,
+    notification::{Content, Notice},
 };
 
 /// Records read at once.
@@ -123,5 +129,60 @@ impl Dead {
             self.parking.settled(place).await;
         }
         outcome == Ok(true)
+    }
+}
+
+impl Deliverer {
+    /// Tries a dead letter once more. `Ok(true)`: a device was notified; `Ok(false)`: there is no
+    /// such device any more.
+    async fn replay(&self, letter: &DeadLetter) -> Result<bool, (Code, String)> {
+        let conversation = ConversationId::parse(&letter.conversation)
+            .map_err(|e| (Code::Malformed, e.to_string()))?;
+        let user = Address::parse(&letter.user).map_err(|e| (Code::Malformed, e.to_string()))?;
+        let content = Content {
+            conversation,
+            seq: Seq(letter.seq),
+            sender: None,
+            group: String::new(),
+            text: None,
+            nudge: false,
+            request: false,
+            at: self.doors.clock.unix(),
+            traceparent: String::new(),
+        };
+        let mut targets = self.devices.of_once(vec![letter.user.clone()]).await?;
+        targets.retain(|t| letter.device.is_empty() || t.device == letter.device);
+        if targets.is_empty() {
+            return Ok(false);
+        }
+        self.mark(&user, &content.conversation, content.seq).await;
+        let never = CancellationToken::new();
+        let once = Backoff {
+            attempts: 1,
+            ..self.backoff
+        };
+        let (mut sent, mut failure) = (false, None);
+        for target in &targets {
+            let notice = Notice::Message {
+                content: &content,
+                sender_name: None,
+                hide_text: true,
+            };
+            match self.sender.send(target, &notice, &never, once).await {
+                End::Delivered => {
+                    self.metrics.delivered.add(1);
+                    sent = true;
+                }
+                End::Dead | End::Confirmed => {
+                    self.devices.forget(target).await;
+                    self.metrics.dead.add(1);
+                }
+                End::GivenUp(code, reason) => failure = Some((code, reason)),
+            }
+        }
+        match failure {
+            Some(failure) if !sent => Err(failure),
+            _ => Ok(sent),
+        }
     }
 }

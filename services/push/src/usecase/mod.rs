@@ -2,5 +2,8 @@
 
 pub mod dead;
 pub mod deliver;
+pub mod devices;
 pub mod directory;
 pub mod parking;
+pub mod send;
+mod withdraw;

@@ -119,8 +119,8 @@ impl Device {
         let auth = b"0123456789abcdef".to_vec();
         let web_push = WebPush {
             endpoint: gateway.endpoint(name),
-            p256dh: public.clone().into(),
-            auth: auth.clone().into(),
+            p256dh: public.clone(),
+            auth: auth.clone(),
         };
         let token = PushToken {
             channel: Some(push_token::Channel::WebPush(web_push)),
