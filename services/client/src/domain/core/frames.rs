@@ -95,7 +95,7 @@ impl Core {
         self.vapid = welcome.vapid_public_key;
         if !welcome.resumed {
             self.synced = false;
-            self.last_n = n;
+            (self.last_n, self.acked_n) = (n, n);
             // an unfinished resync's targets are named again by the heads to come
             for track in self.tracks.values_mut() {
                 track.target = 0;
@@ -157,12 +157,19 @@ impl Core {
 
     pub(super) fn on_event(&mut self, event: Event) {
         let (seq, conversation) = (event.seq, event.conversation.clone());
+        let receipt = matches!(
+            event.body.as_ref().and_then(|b| b.kind.as_ref()),
+            Some(Kind::Receipt(_))
+        );
+        let own = self.me() == Some(event.sender.as_str());
+        // nobody waits for a receipt of a receipt, or of one's own words
+        let confirm = !receipt && !own;
         let track = self.tracks.entry(conversation.clone()).or_default();
         track.live = track.live.max(seq);
         if self.synced && !track.behind() {
             let before = track.have;
             track.have = before.max(seq);
-            track.confirm = true;
+            track.confirm |= confirm;
             if !self.lean {
                 // with nothing known below, a first event that comes live begins the conversation
                 self.conversations
@@ -170,16 +177,13 @@ impl Core {
                     .or_default()
                     .holds(before, seq);
             }
-        } else {
+        } else if confirm {
             track.exact.push(seq);
         }
-        self.dirty.insert(conversation);
-        if self.me() == Some(event.sender.as_str())
-            && !matches!(
-                event.body.as_ref().and_then(|b| b.kind.as_ref()),
-                Some(Kind::Receipt(_))
-            )
-        {
+        if confirm {
+            self.dirty.insert(conversation);
+        }
+        if own && !receipt {
             self.on_accepted(&event.event_id, &event.conversation, seq, event.at_ms);
         }
         self.put(event, true);

@@ -59,8 +59,10 @@ enum Asker {
     Caller(u64, Option<PageRequest>),
 }
 
-/// Page requests of a sync that may be open at once.
-const FETCHES: usize = 8;
+/// Page requests of a sync that may be open at once; leaves room for the person's own.
+const FETCHES: usize = 4;
+/// Frames processed beyond the last acknowledged one before that is said by itself.
+const UNACKED: u64 = 64;
 /// Most seqs in one exact confirmation.
 const EXACT: usize = 500;
 
@@ -83,6 +85,8 @@ pub struct Core {
     synced: bool,
     session: String,
     last_n: u64,
+    /// What the edge was told of it.
+    acked_n: u64,
     next_request: u64,
     asked: BTreeMap<u64, Asker>,
     to_fetch: VecDeque<String>,
@@ -123,6 +127,7 @@ impl Core {
             synced: false,
             session: String::new(),
             last_n: 0,
+            acked_n: 0,
             next_request: 1,
             asked: BTreeMap::new(),
             to_fetch: VecDeque::new(),
@@ -355,8 +360,12 @@ impl Core {
         let (due, wait) = self.outbox.due(&self.limits, now);
         self.out.extend(due.into_iter().map(submit_frame));
         let mut out = mem::take(&mut self.out);
+        if out.is_empty() && self.last_n >= self.acked_n + UNACKED {
+            out.push(ClientFrame::default());
+        }
         if let Some(last) = out.last_mut() {
             last.ack = self.last_n;
+            self.acked_n = self.last_n;
         }
         (out, wait)
     }
