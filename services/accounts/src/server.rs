@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd};
-use tandem_kernel::{ACCOUNTS_TOPIC, Code, parked_topic};
+use tandem_kernel::{ACCOUNTS_TOPIC, Code, UnixMillis, parked_topic};
 use tandem_log::{Log, Retention, TopicSpec};
 use tandem_proto::accounts::{
     accounts_server::AccountsServer, provisioning_server::ProvisioningServer,
@@ -86,18 +86,19 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
     })
 }
 
-/// At the start everything that is pending is driven on, later what has stood for a while.
+/// At the start everything that an earlier process left is driven on, later what has stood for a while.
 async fn resume(service: Arc<Service>, lifecycle: Lifecycle) {
-    let every = Duration::from_millis(service.config.resume_ms);
-    let mut age = Duration::ZERO;
+    let every = service.config.resume_ms;
+    let mut before = service.doors.clock.unix();
     while !lifecycle.stopping() {
-        match service.resume(age).await {
-            Ok(()) => age = every,
-            Err(e) => tracing::warn!(error = %e, "pending changes cannot be driven on yet"),
+        if let Err(e) = service.resume(before).await {
+            tracing::warn!(error = %e, "pending changes cannot be driven on yet");
         }
         tokio::select! {
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(Duration::from_millis(every)) => {}
             () = lifecycle.stopped() => {}
         }
+        let now = service.doors.clock.unix().0;
+        before = UnixMillis(now.saturating_sub(i64::try_from(every).unwrap_or(i64::MAX) - 1));
     }
 }

@@ -1,9 +1,7 @@
 //! Driving on what was left half done: changes whose record never reached the log, or was lost to
 //! compaction before it was handled.
 
-use std::time::Duration;
-
-use tandem_kernel::{Address, event::AccountChange};
+use tandem_kernel::{Address, UnixMillis, event::AccountChange};
 
 use super::Service;
 use crate::{
@@ -12,12 +10,12 @@ use crate::{
 };
 
 impl Service {
-    /// Drives on each change that was last driven at least `age` ago.
-    pub(crate) async fn resume(&self, age: Duration) -> Result<(), Error> {
+    /// Drives on each change that was last driven before `before`, or, as a clock had it that is ahead of
+    /// this one, later than now.
+    pub(crate) async fn resume(&self, before: UnixMillis) -> Result<(), Error> {
         for bucket in 0..BUCKETS {
             for (marker, at) in Marker::list(&*self.store, bucket).await? {
-                let now = self.doors.clock.unix();
-                if age.is_zero() || now.since(at) >= age {
+                if at < before || at > self.doors.clock.unix() {
                     self.drive(&marker).await?;
                     self.metrics.resumed.add(1);
                 }
