@@ -26,12 +26,16 @@ struct Faulty {
     inner: Arc<dyn Store>,
     rng: Rng,
     on: Arc<AtomicBool>,
+    /// The next write gets half way, and then nothing goes any more.
+    dying: Arc<AtomicBool>,
+    dead: Arc<AtomicBool>,
     failed: Arc<AtomicU64>,
 }
 
 impl Faulty {
     fn fails(&self) -> bool {
-        let fails = self.on.load(Ordering::Relaxed) && self.rng.below(4) == 0;
+        let dead = self.dead.load(Ordering::Relaxed);
+        let fails = dead || self.on.load(Ordering::Relaxed) && self.rng.below(4) == 0;
         if fails {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
@@ -69,7 +73,13 @@ impl Store for Faulty {
     }
 
     async fn write(&self, mut batches: Vec<Batch>) -> Result<(), StoreError> {
-        let fails = self.fails();
+        if self.dead.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("dead".into()));
+        }
+        let fails = self.fails() || self.dying.load(Ordering::Relaxed);
+        if self.dying.load(Ordering::Relaxed) {
+            self.dead.store(true, Ordering::Relaxed);
+        }
         if fails {
             batches.retain(|_| self.rng.below(2) == 0);
         }
@@ -294,6 +304,7 @@ enum Step {
         which: usize,
     },
     Settle,
+    /// The store lets one write get half way, and history is killed two steps later.
     Kill,
 }
 
@@ -311,7 +322,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => say,
         2 => (0usize..12).prop_map(|which| Step::Again { which }),
         2 => Just(Step::Settle),
-        1 => Just(Step::Kill),
+        2 => Just(Step::Kill),
     ]
 }
 
@@ -386,6 +397,19 @@ async fn check(w: &mut World, models: &[(&str, Model)]) {
     }
 }
 
+/// Kills history, and the store works again.
+async fn revive(w: &mut World, dying: &AtomicBool, dead: &AtomicBool) {
+    if dying.load(Ordering::Relaxed) {
+        // until a write has got half way
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        w.lifecycle.abort();
+        w.lifecycle.run_to_end(Duration::from_secs(5)).await;
+        dying.store(false, Ordering::Relaxed);
+        dead.store(false, Ordering::Relaxed);
+        w.restart().await;
+    }
+}
+
 async fn run(steps: Vec<Step>, seed: u64) -> u64 {
     let config = Config {
         bucket_events: 4,
@@ -394,16 +418,19 @@ async fn run(steps: Vec<Step>, seed: u64) -> u64 {
         ..Config::default()
     };
     let (on, failed) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
-    let (o, f) = (Arc::clone(&on), Arc::clone(&failed));
-    let mut w = World::with(config, |inner| {
-        Arc::new(Faulty {
-            inner,
-            rng: Rng::from_seed(seed),
-            on: o,
-            failed: f,
-        })
-    })
-    .await;
+    let (dying, dead) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let faulty = |inner| Faulty {
+        inner,
+        rng: Rng::from_seed(seed),
+        on: Arc::clone(&on),
+        dying: Arc::clone(&dying),
+        dead: Arc::clone(&dead),
+        failed: Arc::clone(&failed),
+    };
+    let mut w = World::with(config, |inner| Arc::new(faulty(inner))).await;
     let pair = BTreeMap::from_iter(["alice", "bob"].map(|u| (at(u), vec![(0, u64::MAX)])));
     let mut models = [
         (
@@ -427,6 +454,7 @@ async fn run(steps: Vec<Step>, seed: u64) -> u64 {
     first.id = id(&w);
     let seq = w.append(first.clone()).await;
     models[1].1.apply(seq, &first);
+    let mut kill_at = 0;
     for (n, step) in steps.into_iter().enumerate() {
         match step {
             Step::Say {
@@ -462,17 +490,23 @@ async fn run(steps: Vec<Step>, seed: u64) -> u64 {
                 models[at].1.apply(seq, &again);
             }
             Step::Settle => {
+                kill_at = 0;
+                revive(&mut w, &dying, &dead).await;
                 on.store(false, Ordering::Relaxed);
                 w.settle().await;
                 check(&mut w, &models).await;
                 on.store(true, Ordering::Relaxed);
             }
             Step::Kill => {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-                w.restart().await;
+                dying.store(true, Ordering::Relaxed);
+                kill_at = n + 3;
             }
         }
+        if kill_at == n {
+            revive(&mut w, &dying, &dead).await;
+        }
     }
+    revive(&mut w, &dying, &dead).await;
     on.store(false, Ordering::Relaxed);
     w.settle().await;
     check(&mut w, &models).await;
