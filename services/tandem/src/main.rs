@@ -7,7 +7,7 @@ mod cli;
 mod compose;
 mod config;
 mod issuer;
-//mod load;
+mod load;
 mod send;
 mod settings;
 mod token;
@@ -43,7 +43,7 @@ enum Command {
     #[command(subcommand)]
     Accounts(accounts::Command),
     /// Put load on a server and check that nothing is lost, doubled or out of order.
-    //Load(load::Args),
+    Load(load::Args),
     /// Show the effective config.
     #[command(subcommand)]
     Config(config::Command),
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
             Command::Send(args) => send::run(args).await,
             Command::Token(args) => token::run(args).await,
             Command::Accounts(command) => accounts::run(command).await,
-            //Command::Load(args) => load::run(args).await,
+            Command::Load(args) => load::run(args).await,
             Command::Config(command) => config::run(&command),
         }
     });

@@ -8,7 +8,6 @@ use std::{
 
 use futures::{StreamExt, stream};
 use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd, rng::Rng};
-use tandem_client::Server;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -93,8 +92,8 @@ fn group_share(args: &Args) -> f64 {
 
 /// Runs it all.
 pub async fn run(args: Args, doors: &Doors, lifecycle: &Lifecycle) -> Result<Report, String> {
-    let authority = args.server.authority()?;
-    let server = Server::parse(&args.server.server).map_err(|e| e.to_string())?;
+    let server = args.server.address()?;
+    let authority = server.authority.clone();
     let rng = Rng::from_seed(args.seed);
     let plan = plan(&args, &rng)?;
     tell(

@@ -221,12 +221,13 @@ impl Plan {
         for (device, person) in self.devices.iter().enumerate() {
             of_person[*person as usize].push(device as u32);
         }
-        let devices = |t: &Talk| {
+        let devices = |t: &Talk| -> Vec<u32> {
             t.members
                 .iter()
-                .flat_map(|m| of_person[*m as usize].clone())
+                .flat_map(|m| of_person[*m as usize].iter().copied())
+                .collect()
         };
-        self.talks.iter().map(|t| devices(t).collect()).collect()
+        self.talks.iter().map(devices).collect()
     }
 
     /// The groups' first events: (maker's first device, conversation).
