@@ -175,6 +175,11 @@ fn millis(d: Duration) -> u32 {
     u32::try_from(d.as_millis()).unwrap_or(u32::MAX)
 }
 
+/// The code that another service named.
+fn code(text: &str) -> Code {
+    Code::parse(text).unwrap_or(Code::Internal)
+}
+
 impl Session {
     /// A session whose connection has just been made.
     pub fn new(rules: Arc<Rules>, now: Duration) -> Self {
@@ -705,7 +710,10 @@ impl Session {
                 self.places.tell(conversation, accepted.seq, 0);
                 self.send(server_frame::Frame::Accepted(accepted), out);
             }
-            Answer::Rejected(rejected) => self.send(server_frame::Frame::Rejected(rejected), out),
+            Answer::Rejected(rejected) => {
+                out.push(Effect::Refused(code(&rejected.code)));
+                self.send(server_frame::Frame::Rejected(rejected), out);
+            }
         }
     }
 
@@ -722,7 +730,10 @@ impl Session {
         }
         let result = match answer {
             Ok(result) => result,
-            Err(refusal) => response::Result::Problem(refusal.problem()),
+            Err(refusal) => {
+                out.push(Effect::Refused(refusal.code));
+                response::Result::Problem(refusal.problem())
+            }
         };
         match &result {
             response::Result::Heads(heads) => self.told(&heads.heads),

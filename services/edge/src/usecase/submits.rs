@@ -266,7 +266,6 @@ impl Submits {
     }
 
     fn turn_down(&self, conversation: Arc<str>, pending: Pending) {
-        self.metrics.refuse(Code::Unavailable);
         let rejected = Rejected {
             event_id: pending.submit.event_id,
             code: Code::Unavailable.as_str().to_owned(),
