@@ -138,16 +138,26 @@ async fn push_killed_in_the_window_notifies_after_its_restart() {
 
 #[tokio::test]
 async fn what_was_confirmed_while_push_was_down_is_not_notified() {
-    let mut suite = Suite::new(quick()).await;
+    let mut suite = Suite::new(Config {
+        window_ms: 2_000,
+        ..quick()
+    })
+    .await;
     bobs(&suite, "phone");
     suite.kill().await;
     suite.settle();
     let seq = suite.append(&alice_bob(), "alice", text("hello")).await;
-    suite.append(&alice_bob(), "bob", delivered(seq)).await;
-    pause(500).await;
+    // so much that what follows is not read together with the message; then reading stops for a while
+    suite.fill(&alice_bob(), 20_000).await;
+    suite.fakes.0.routing_down.store(true, Ordering::Relaxed);
+    suite.append(&friends(), "alice", text("to nobody")).await;
+    let last = suite.append(&alice_bob(), "bob", delivered(seq)).await;
+    pause(2_500).await;
     suite.restart().await;
-    suite.wait_committed(seq).await;
-    pause(400).await;
+    eventually(async || suite.fakes.0.members_calls.load(Ordering::Relaxed) > 2).await;
+    pause(100).await;
+    suite.fakes.0.routing_down.store(false, Ordering::Relaxed);
+    suite.wait_committed(last).await;
     assert_eq!(suite.gateway.count(), 0);
 }
 

@@ -246,6 +246,29 @@ impl Suite {
         Seq::new(1, answers[0].as_ref().unwrap().place.offset)
     }
 
+    /// Appends many records that push has nothing to do with.
+    pub async fn fill(&self, conversation: &ConversationId, count: usize) {
+        let event = Event {
+            conversation: conversation.to_string(),
+            sender: user("alice").to_string(),
+            body: Some(Body {
+                kind: Some(delivered(Seq(1))),
+            }),
+            ..Event::default()
+        };
+        let envelope = Envelope {
+            event: Some(event),
+            ..Envelope::default()
+        };
+        let record = Record {
+            value: envelope.encode_to_vec().into(),
+            ..Record::default()
+        };
+        let records = vec![(0, record); count];
+        let answers = self.log.append(&conversations_topic(1), records).await;
+        assert!(answers.iter().all(Result::is_ok));
+    }
+
     /// The group's place.
     pub async fn committed(&self) -> u64 {
         let all = self
