@@ -43,6 +43,7 @@ pub(crate) async fn run(service: Arc<Service>, lifecycle: Lifecycle) {
 
 async fn pause(lifecycle: &Lifecycle, wait: &mut Duration) {
     tokio::select! {
+        biased;
         () = tokio::time::sleep(*wait) => {}
         () = lifecycle.stopped() => {}
     }
@@ -57,8 +58,9 @@ async fn read(
 ) -> Result<(), LogError> {
     loop {
         let next = tokio::select! {
-            next = reader.next() => next?,
+            biased;
             () = lifecycle.stopped() => return Ok(()),
+            next = reader.next() => next?,
         };
         let Next::Records(partition, records) = next else {
             continue;

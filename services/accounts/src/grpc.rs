@@ -43,8 +43,8 @@ impl Grpc {
     }
 }
 
-fn failed(e: Error) -> Status {
-    match &e {
+fn failed(e: &Error) -> Status {
+    match e {
         Error::Refused(code, text) => status(*code, text.clone()),
         // what is wrong inside is for the logs
         inside => {
@@ -55,7 +55,7 @@ fn failed(e: Error) -> Status {
 }
 
 fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
-    result.map(Response::new).map_err(failed)
+    result.map(Response::new).map_err(|e| failed(&e))
 }
 
 #[tonic::async_trait]
@@ -159,7 +159,7 @@ async fn import_rows(service: &Service, rows: Vec<(u64, UpsertRequest)>) -> Vec<
             }
             Err(e) => {
                 service.metrics.import_bad.add(1);
-                let status = failed(e);
+                let status = failed(&e);
                 Imported::Problem(Problem {
                     code: code_of(&status).as_str().to_owned(),
                     message: status.message().to_owned(),

@@ -95,6 +95,7 @@ async fn resume(service: Arc<Service>, lifecycle: Lifecycle) {
             tracing::warn!(error = %e, "pending changes cannot be driven on yet");
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(Duration::from_millis(every)) => {}
             () = lifecycle.stopped() => {}
         }

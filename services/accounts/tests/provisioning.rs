@@ -9,9 +9,8 @@ use tandem_accounts::Config;
 use tandem_kernel::Code;
 use tandem_proto::{
     accounts::{
-        Account, CloseRequest, FindRequest, GetRequest, ImportResult, PushTargetsRequest,
-        SetPushTokenRequest, SignInRequest, UpsertRequest, account,
-        import_result::Result as Imported,
+        Account, CloseRequest, FindRequest, GetRequest, ImportResult, SetPushTokenRequest,
+        SignInRequest, UpsertRequest, account, import_result::Result as Imported,
     },
     client::{PushToken, WebPush, push_token::Channel},
 };
@@ -360,21 +359,8 @@ async fn set(
 }
 
 async fn targets(suite: &Suite) -> Vec<(String, Option<PushToken>)> {
-    let request = PushTargetsRequest {
-        users: vec![at("alice"), at("bob")],
-    };
-    let answer = suite
-        .accounts
-        .clone()
-        .push_targets(request)
-        .await
-        .unwrap()
-        .into_inner();
-    answer
-        .targets
-        .into_iter()
-        .map(|t| (t.device, t.token))
-        .collect()
+    let targets = suite.push_targets(&["alice", "bob"]).await.into_iter();
+    targets.map(|t| (t.device, t.token)).collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,7 @@ const RETRY_MOST: Duration = Duration::from_secs(5);
 
 async fn pause(lifecycle: &Lifecycle, wait: &mut Duration) {
     tokio::select! {
+        biased;
         () = tokio::time::sleep(*wait) => {}
         () = lifecycle.stopped() => {}
     }
@@ -59,8 +60,9 @@ async fn invalidate(
     service.relations.forget_all();
     loop {
         let next = tokio::select! {
-            next = reader.next() => next?,
+            biased;
             () = lifecycle.stopped() => return Ok(()),
+            next = reader.next() => next?,
         };
         *wait = RETRY_FIRST;
         let Next::Records(_, records) = next else {
@@ -105,8 +107,9 @@ async fn tell(
 ) -> Result<(), LogError> {
     loop {
         let next = tokio::select! {
-            next = reader.next() => next?,
+            biased;
             () = lifecycle.stopped() => return Ok(()),
+            next = reader.next() => next?,
         };
         let Next::Records(partition, records) = next else {
             continue;
@@ -114,7 +117,8 @@ async fn tell(
         let Some(last) = records.last().map(|r| r.place.offset) else {
             continue;
         };
-        while let Err(e) = handle(service, &records).await {
+        let mut done = 0;
+        while let Err(e) = handle(service, &records, &mut done).await {
             tracing::warn!(error = %e, "changes of contacts cannot be told yet, trying again");
             pause(lifecycle, wait).await;
             if lifecycle.stopping() {
@@ -129,20 +133,29 @@ async fn tell(
     }
 }
 
-/// Handles records together; one that cannot be read is parked. Again changes nothing that people see:
-/// the same relation, and the status as it is.
-async fn handle(service: &Service, records: &[Stored]) -> Result<(), Error> {
-    let mut changes = Vec::with_capacity(records.len());
-    for stored in records {
+/// Handles the records from `done` on, and counts there those that need not be handled again; one that
+/// cannot be read is parked. Again changes nothing that people see: the same relation, and the status as
+/// it is.
+async fn handle(service: &Service, records: &[Stored], done: &mut usize) -> Result<(), Error> {
+    let rest = &records[(*done).min(records.len())..];
+    let mut changes = Vec::with_capacity(rest.len());
+    for stored in rest {
         let read = AccountChange::decode(&*stored.record.value)
             .map_err(|_| Error::refused(Code::Malformed, "the record cannot be read"))
             .and_then(Change::read);
-        match read {
-            Ok(change) => changes.push(change),
-            Err(e) => park(service, stored, &e).await?,
-        }
+        changes.push((stored, read));
     }
-    service.relations_changed(&changes).await
+    let reaches = service
+        .reaches(changes.iter().filter_map(|(_, c)| c.as_ref().ok()))
+        .await?;
+    for (stored, read) in &changes {
+        match read {
+            Ok(change) => service.relation_changed(change, &reaches).await?,
+            Err(e) => park(service, stored, e).await?,
+        }
+        *done += 1;
+    }
+    Ok(())
 }
 
 async fn park(service: &Service, stored: &Stored, why: &Error) -> Result<(), Error> {

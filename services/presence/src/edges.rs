@@ -82,17 +82,26 @@ impl Edges {
 
     async fn run(self: Arc<Self>, edge: EdgeId, mut parcels: mpsc::Receiver<Parcel>) {
         let idle = Duration::from_millis(self.config.edge_idle_ms);
-        let mut open = None;
+        let (mut open, mut held) = (None, None);
         self.metrics.edges.add(1);
         loop {
-            let next = tokio::select! {
-                next = tokio::time::timeout(idle, parcels.recv()) => next,
-                () = self.lifecycle.stopped() => break,
+            let mut parcel = if let Some(parcel) = held.take() {
+                parcel
+            } else {
+                let next = tokio::select! {
+                    biased;
+                    next = tokio::time::timeout(idle, parcels.recv()) => next,
+                    () = self.lifecycle.stopped() => break,
+                };
+                let Ok(Some(parcel)) = next else { break };
+                parcel
             };
-            let Ok(Some(mut parcel)) = next else { break };
-            while parcel.sessions() < self.config.edge_batch
-                && let Ok(more) = parcels.try_recv()
-            {
+            // what has queued up meanwhile goes along
+            while let Ok(more) = parcels.try_recv() {
+                if parcel.sessions() + more.sessions() > self.config.edge_batch {
+                    held = Some(more);
+                    break;
+                }
                 parcel.join(more);
             }
             self.deliver(&edge, &mut open, parcel).await;

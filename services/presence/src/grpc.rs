@@ -23,8 +23,8 @@ impl std::fmt::Debug for Grpc {
     }
 }
 
-fn failed(e: Error) -> Status {
-    match &e {
+fn failed(e: &Error) -> Status {
+    match e {
         Error::Refused(code, text) => status(*code, text.clone()),
         // what is wrong inside is for the logs
         inside => {
@@ -41,7 +41,11 @@ impl Presence for Grpc {
         request: Request<SnapshotRequest>,
     ) -> Result<Response<SnapshotResponse>, Status> {
         let SnapshotRequest { viewer, users } = request.get_ref();
-        let presences = self.0.snapshot(viewer, users).await.map_err(failed)?;
+        let presences = self
+            .0
+            .snapshot(viewer, users)
+            .await
+            .map_err(|e| failed(&e))?;
         Ok(Response::new(SnapshotResponse { presences }))
     }
 
@@ -50,7 +54,9 @@ impl Presence for Grpc {
         request: Request<ChangedRequest>,
     ) -> Result<Response<ChangedResponse>, Status> {
         let users = request.get_ref().users.iter().map(|u| address(u));
-        let users = users.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let users = users
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| failed(&e))?;
         self.0.note(users);
         Ok(Response::new(ChangedResponse {}))
     }

@@ -115,6 +115,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
 async fn tell(service: Arc<Service>, lifecycle: Lifecycle) {
     while !lifecycle.stopping() {
         tokio::select! {
+            biased;
             () = service.wake.notified() => service.tell_noted().await,
             () = lifecycle.stopped() => {}
         }
@@ -127,6 +128,7 @@ async fn sweep(service: Arc<Service>, lifecycle: Lifecycle) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !lifecycle.stopping() {
         tokio::select! {
+            biased;
             _ = ticks.tick() => {
                 if let Err(e) = service.sweep().await {
                     tracing::warn!(error = %e, "a sweep failed");

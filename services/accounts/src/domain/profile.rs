@@ -79,7 +79,8 @@ pub fn apply(
     p.draft = false;
     if let Some(name) = &patch.name {
         let name = name.trim();
-        p.name = check_name(if name.is_empty() { user.local() } else { name })?.to_owned();
+        let name = if name.is_empty() { user.local() } else { name };
+        check_name(name)?.clone_into(&mut p.name);
     }
     if let Some(country) = &patch.country {
         let country = country.trim().to_ascii_uppercase();
@@ -96,7 +97,8 @@ pub fn apply(
             .split_once('@')
             .is_some_and(|(l, d)| !l.is_empty() && !d.is_empty());
         let clean = !email.chars().any(|c| c.is_control() || c.is_whitespace());
-        if !email.is_empty() && !(fine && clean && email.len() <= 254) {
+        let usable = fine && clean && email.len() <= 254;
+        if !email.is_empty() && !usable {
             return Err(invalid("email is local@domain of at most 254 characters"));
         }
         email.clone_into(&mut p.email);

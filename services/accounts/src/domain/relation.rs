@@ -126,7 +126,6 @@ impl Side {
             (Action::Accept, State::None | State::Asked) => {
                 return refuse(Code::Conflict, "there is no request to accept");
             }
-            (Action::Decline, State::AskedBy) => side.withdraw(),
             (Action::Decline, State::Asked | State::Mutual) => {
                 return refuse(Code::Conflict, "there is no request to decline");
             }
@@ -135,7 +134,8 @@ impl Side {
                 Relation::AskedBy if self.peer.consent > self.hidden => side.withdraw(),
                 Relation::AskedBy | Relation::None => {}
             },
-            (Action::Remove, State::Asked | State::AskedBy | State::Mutual) => side.withdraw(),
+            (Action::Decline, State::AskedBy)
+            | (Action::Remove, State::Asked | State::AskedBy | State::Mutual) => side.withdraw(),
             (Action::Block, _) => side.blocked = true,
             (Action::Unblock, _) => side.blocked = false,
             (Action::Rename, State::None) => {

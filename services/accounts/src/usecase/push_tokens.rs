@@ -11,7 +11,11 @@ use tandem_proto::{
 use tandem_store::{PutIf, Row};
 
 use super::{Service, TRIES, address, contended, no_account};
-use crate::{domain::token, error::Error, tables};
+use crate::{
+    domain::{profile::Profile, token},
+    error::Error,
+    tables,
+};
 
 /// Subscribers that are looked up at once.
 const AT_ONCE: usize = 16;
@@ -117,7 +121,7 @@ impl Service {
             return Ok(Vec::new());
         }
         let account = tables::load_account(&*self.store, user).await?;
-        let Some(profile) = account.map(|a| a.value).filter(|p| p.active()) else {
+        let Some(profile) = account.map(|a| a.value).filter(Profile::active) else {
             return Ok(Vec::new());
         };
         let target = |row: &Row| {

@@ -25,18 +25,14 @@ impl Service {
     }
 
     async fn drive(&self, marker: &Marker) -> Result<(), Error> {
-        match &marker.other {
-            Some(other) => {
-                // the record clears it; until then it need not be driven again for a while
-                marker.set(&*self.store, self.doors.clock.unix()).await?;
-                self.tell_again(&marker.user, other, marker).await
-            }
-            None => {
-                self.finish_account(&marker.user).await?;
-                self.tell_account(&marker.user).await?;
-                Ok(marker.clear(&*self.store).await?)
-            }
+        if let Some(other) = &marker.other {
+            // the record clears it; until then it need not be driven again for a while
+            marker.set(&*self.store, self.doors.clock.unix()).await?;
+            return self.tell_again(&marker.user, other, marker).await;
         }
+        self.finish_account(&marker.user).await?;
+        self.tell_account(&marker.user).await?;
+        Ok(marker.clear(&*self.store).await?)
     }
 
     async fn tell_account(&self, user: &Address) -> Result<(), Error> {

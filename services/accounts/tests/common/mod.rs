@@ -1,7 +1,11 @@
 //! The service on the embedded adapters, with a log that can be made to fail.
 
 #![allow(dead_code, reason = "each test file takes what it needs")]
-#![allow(clippy::missing_docs_in_private_items, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 use std::{
     future::Future,
@@ -25,8 +29,9 @@ use tandem_log::{Appended, Log, LogError, Next, Reader, Record, Start, Stored, T
 use tandem_log_disk::DiskLog;
 use tandem_proto::{
     accounts::{
-        Account, ChangeContactRequest, ConnectRequest, RelationsRequest, UpsertRequest,
-        accounts_client::AccountsClient, provisioning_client::ProvisioningClient,
+        Account, ChangeContactRequest, ConnectRequest, PushTarget, PushTargetsRequest,
+        RelationsRequest, UpsertRequest, accounts_client::AccountsClient,
+        provisioning_client::ProvisioningClient,
     },
     client::{Contact, ContactChange, contact::State, contact_change::Action},
 };
@@ -255,6 +260,19 @@ impl Suite {
             .unwrap()
             .into_inner()
             .contacts
+    }
+
+    pub async fn push_targets(&self, users: &[&str]) -> Vec<PushTarget> {
+        let request = PushTargetsRequest {
+            users: users.iter().map(|u| at(u)).collect(),
+        };
+        self.accounts
+            .clone()
+            .push_targets(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .targets
     }
 
     pub async fn version(&self, user: &str) -> u64 {

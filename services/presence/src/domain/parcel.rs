@@ -32,10 +32,17 @@ impl Parcel {
     }
 }
 
+/// What goes to one edge: the sessions of each frame, and those that must sync anew if it is lost.
+#[derive(Debug, Default)]
+struct Sorted {
+    frames: BTreeMap<usize, Vec<Bytes>>,
+    keep: Vec<(Address, SessionId)>,
+}
+
 /// Collects what goes to whom, by edge.
 #[derive(Debug, Default)]
 pub struct Sorter {
-    edges: BTreeMap<EdgeId, (BTreeMap<usize, Vec<Bytes>>, Vec<(Address, SessionId)>)>,
+    edges: BTreeMap<EdgeId, Sorted>,
     frames: Vec<What>,
 }
 
@@ -58,14 +65,14 @@ impl Sorter {
     /// `viewer`, who is to be reached so, gets this frame. `keep`: or must sync anew.
     pub fn to(&mut self, frame: usize, viewer: &Address, reach: &Reach, keep: bool) {
         for (edge, session) in &reach.live {
-            let (frames, kept) = match self.edges.get_mut(edge) {
+            let sorted = match self.edges.get_mut(edge) {
                 Some(known) => known,
                 None => self.edges.entry(edge.clone()).or_default(),
             };
             let octets = Bytes::copy_from_slice(&session.to_bytes());
-            frames.entry(frame).or_default().push(octets);
+            sorted.frames.entry(frame).or_default().push(octets);
             if keep {
-                kept.push((viewer.clone(), *session));
+                sorted.keep.push((viewer.clone(), *session));
             }
         }
     }
@@ -73,7 +80,7 @@ impl Sorter {
     /// For each edge its parcels of at most `most` sessions, frames in the order in which they came.
     pub fn parcels(self, most: usize) -> Vec<(EdgeId, Parcel)> {
         let mut parcels = Vec::with_capacity(self.edges.len());
-        for (edge, (frames, keep)) in self.edges {
+        for (edge, Sorted { frames, keep }) in self.edges {
             let mut parcel = Parcel::default();
             let mut room = most;
             for (frame, sessions) in frames {

@@ -1,5 +1,7 @@
 //! Relations that change: told to the user's sessions, and what follows for who sees whom.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tandem_ephemeral::Reach;
 use tandem_kernel::{Address, event::AccountChange};
 use tandem_proto::client::{Contact, ContactEvent, Status, contact::State};
@@ -38,43 +40,45 @@ impl Change {
     }
 }
 
+/// Where the people of some changes are to be reached.
+pub(crate) type Reaches = BTreeMap<Address, Reach>;
+
 impl Service {
-    /// Tells the sessions concerned of these changes, in their order.
-    pub(crate) async fn relations_changed(&self, changes: &[Change]) -> Result<(), Error> {
-        let mut people = Vec::new();
+    /// Looks up in one go whom these changes concern.
+    pub(crate) async fn reaches(
+        &self,
+        changes: impl Iterator<Item = &Change>,
+    ) -> Result<Reaches, Error> {
+        let mut people = BTreeSet::new();
         for change in changes {
             self.relations.changed(&change.user, change.version);
             if let Some((other, _)) = &change.contact {
                 people.extend([change.user.clone(), other.clone()]);
             }
         }
-        let mut reaches = self.reach(&people).await?.into_iter();
-        for change in changes {
-            let Some((other, contact)) = &change.contact else {
-                continue;
-            };
-            let (Some(mine), Some(theirs)) = (reaches.next(), reaches.next()) else {
-                break;
-            };
-            // most of an import's people are not here
-            if !(mine.live.is_empty() && theirs.live.is_empty()) {
-                self.relation_changed(change, other, contact, &mine, &theirs)
-                    .await?;
-            }
-        }
-        Ok(())
+        let people: Vec<Address> = people.into_iter().collect();
+        let reaches = self.reach(&people).await?;
+        Ok(people.into_iter().zip(reaches).collect())
     }
 
-    async fn relation_changed(
+    /// Tells the sessions concerned of a change.
+    pub(crate) async fn relation_changed(
         &self,
         change: &Change,
-        other: &Address,
-        contact: &Contact,
-        mine: &Reach,
-        theirs: &Reach,
+        reaches: &Reaches,
     ) -> Result<(), Error> {
-        let mut sorter = Sorter::default();
         let user = &change.user;
+        let Some((other, contact)) = &change.contact else {
+            return Ok(());
+        };
+        let (Some(mine), Some(theirs)) = (reaches.get(user), reaches.get(other)) else {
+            return Ok(());
+        };
+        if mine.live.is_empty() && theirs.live.is_empty() {
+            // most of an import's people are not here
+            return Ok(());
+        }
+        let mut sorter = Sorter::default();
         if !mine.live.is_empty() {
             let frame = sorter.contact(ContactEvent {
                 contact: Some(contact.clone()),
@@ -90,7 +94,7 @@ impl Service {
             }
             Exchange::Hide => {
                 self.hide(&mut sorter, other, user, contact.state(), theirs)
-                    .await?
+                    .await?;
             }
             Exchange::Nothing => {}
         }
