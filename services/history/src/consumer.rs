@@ -7,13 +7,15 @@ use futures::FutureExt;
 use prost::Message;
 use tandem_chassis::{Doors, Lifecycle};
 use tandem_kernel::event::Parked;
-use tandem_log::{Log, LogError, Next, Reader, Record, Start, Stored};
+use tandem_log::{Log, LogError, Next, Record, Start};
 use tandem_store::Batch;
 use tokio::sync::watch;
 
 use crate::{
     Config, Error,
+    control::{HistoryControl, Pause},
     domain::recent::Recent,
+    intake::Intake,
     metrics::Metrics,
     places::Places,
     tables::Tables,
@@ -23,33 +25,8 @@ use crate::{
 /// The group in whose name history reads, and the service's name.
 pub(crate) const GROUP: &str = "history";
 
-/// Longest pause between two attempts.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
-
 /// While there is always more to do, places are committed this often.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
-
-/// A hold on the reader, for tests: paused, it really reads nothing, and syncs stay open.
-#[derive(Debug, Clone)]
-pub struct HistoryControl {
-    wanted: watch::Sender<bool>,
-    is: watch::Receiver<bool>,
-}
-
-impl HistoryControl {
-    /// Stops the reader. Once it returns, nothing more is stored until [`HistoryControl::resume`].
-    pub async fn pause(&self) {
-        self.wanted.send_replace(true);
-        let mut is = self.is.clone();
-        // an error: the reader has ended, and stores nothing either
-        let _ = is.wait_for(|paused| *paused).await;
-    }
-
-    /// Lets the reader go on.
-    pub fn resume(&self) {
-        self.wanted.send_replace(false);
-    }
-}
 
 /// What the reader is made of.
 pub(crate) struct Consumer {
@@ -63,60 +40,6 @@ pub(crate) struct Consumer {
     pub generation: u16,
     wanted: watch::Receiver<bool>,
     is: watch::Sender<bool>,
-}
-
-/// What comes from the log and is not handled yet.
-struct Intake {
-    reader: Box<dyn Reader>,
-    pending: Vec<(u32, Vec<Stored>)>,
-    count: usize,
-    most: usize,
-    /// Partitions that came or went, after what is pending. Nothing more is read before it is handled.
-    held: Option<Next>,
-    failed: Option<LogError>,
-}
-
-impl Intake {
-    fn take(&mut self, next: Result<Next, LogError>) {
-        match next {
-            Ok(Next::Records(partition, records)) => {
-                self.count += records.len();
-                self.pending.push((partition, records));
-            }
-            Ok(Next::Revoked(lost)) => {
-                // another reads them again
-                self.pending.retain(|(p, _)| !lost.contains(p));
-                self.count = self.pending.iter().map(|(_, r)| r.len()).sum();
-                self.held = Some(Next::Revoked(lost));
-            }
-            Ok(assigned) => self.held = Some(assigned),
-            Err(error) => self.failed = Some(error),
-        }
-    }
-
-    fn open(&self) -> bool {
-        self.held.is_none() && self.failed.is_none() && self.count < self.most
-    }
-
-    fn lost(&self) -> &[u32] {
-        match &self.held {
-            Some(Next::Revoked(lost)) => lost,
-            _ => &[],
-        }
-    }
-
-    /// Does `work`, and goes on reading meanwhile.
-    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            let open = self.open();
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                next = self.reader.next(), if open => self.take(next),
-            }
-        }
-    }
 }
 
 struct Session {
@@ -153,13 +76,7 @@ impl Consumer {
         config: Config,
         generation: u16,
     ) -> (Self, HistoryControl) {
-        let (wanted, wanted_seen) = watch::channel(false);
-        let (is, is_seen) = watch::channel(false);
-        let control = HistoryControl {
-            wanted,
-            is: is_seen,
-        };
-        let wanted = wanted_seen;
+        let (control, wanted, is) = HistoryControl::new();
         let this = Self {
             doors,
             log,
@@ -239,7 +156,7 @@ impl Consumer {
                 tokio::select! {
                     biased;
                     () = lifecycle.stopped() => return Ok(()),
-                    _ = self.wanted.changed() => {
+                    Ok(()) = self.wanted.changed() => {
                         self.wanted.mark_changed();
                         continue;
                     }
@@ -422,7 +339,7 @@ impl Consumer {
                 Ok(()) => break,
                 Err(error) => {
                     self.again("writing", &error, intake, &mut pause, lifecycle)
-                        .await?
+                        .await?;
                 }
             }
             ends.retain(|p, _| !intake.lost().contains(p));
@@ -504,28 +421,5 @@ impl Consumer {
                 }
             }
         }
-    }
-}
-
-/// Pauses between attempts, each twice as long as the one before.
-struct Pause {
-    first: Duration,
-    next: Duration,
-}
-
-impl Pause {
-    fn new(config: &Config) -> Self {
-        let first = Duration::from_millis(config.retry_ms);
-        Self { first, next: first }
-    }
-
-    fn reset(&mut self) {
-        self.next = self.first;
-    }
-
-    async fn wait(&mut self) {
-        let now = self.next;
-        self.next = (now * 2).min(MAX_PAUSE);
-        tokio::time::sleep(now).await;
     }
 }

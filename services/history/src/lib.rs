@@ -32,9 +32,11 @@
 
 pub mod config;
 mod consumer;
+mod control;
 pub mod domain;
 pub mod error;
 mod grpc;
+mod intake;
 mod metrics;
 mod places;
 mod server;
@@ -42,7 +44,7 @@ mod tables;
 mod usecase;
 
 pub use config::Config;
-pub use consumer::HistoryControl;
+pub use control::HistoryControl;
 pub use error::Error;
 pub use grpc::HistoryService;
 pub use server::{Deps, Served, serve};

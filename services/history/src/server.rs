@@ -59,10 +59,14 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
     let tables = Tables(store);
     let metrics = Arc::new(Metrics::new());
     let places = Arc::new(Places::new(Arc::clone(&metrics)));
+    let topic = tandem_kernel::conversations_topic(GENERATION);
+    if let Ok(partitions) = log.partitions(&topic).await {
+        places.set_partitions(partitions);
+    }
     let copies = Copies::default();
     let follow = Arc::clone(&places).follow(
         Arc::clone(&log),
-        tandem_kernel::conversations_topic(GENERATION),
+        topic,
         Duration::from_millis(config.places_poll_ms),
         lifecycle.clone(),
     );

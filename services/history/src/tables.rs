@@ -370,7 +370,7 @@ pub(crate) fn writes(
             older.entry(slot.bucket).or_default().push(op);
         }
     }
-    state.end(&mut work);
+    state.end(&mut work, limits);
     let in_bucket = |bucket, ops| Batch {
         table: EVENTS,
         partition: bucket_key(conversation, bucket),
@@ -455,4 +455,35 @@ fn time_to_live(limits: &Limits, at_ms: i64, now_ms: i64) -> Option<Duration> {
     Some(Duration::from_secs(
         u64::try_from(left / 1_000).unwrap_or(0).max(1),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_written_again_lives_no_longer_for_it() {
+        let limits = Limits {
+            bucket_events: 1,
+            bucket_ms: 1,
+            retention_ms: 10_000,
+        };
+        assert_eq!(
+            time_to_live(&limits, 5_000, 5_000),
+            Some(Duration::from_secs(10))
+        );
+        assert_eq!(
+            time_to_live(&limits, 5_000, 9_000),
+            Some(Duration::from_secs(6))
+        );
+        assert_eq!(
+            time_to_live(&limits, 5_000, 90_000),
+            Some(Duration::from_secs(1))
+        );
+        let for_ever = Limits {
+            retention_ms: 0,
+            ..limits
+        };
+        assert_eq!(time_to_live(&for_ever, 5_000, 5_000), None);
+    }
 }

@@ -1,5 +1,12 @@
 //! What people see of their conversations.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
+
 mod world;
 
 use tandem_history::Config;

@@ -1,5 +1,12 @@
 //! How history reads the log: once, in order, behind it, and after crashes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
+
 mod world;
 
 use std::time::Duration;
@@ -8,6 +15,7 @@ use bytes::Bytes;
 use tandem_history::Config;
 use tandem_kernel::event::Kind;
 use tandem_log::{Log, Record};
+use tandem_store::{Batch, Op, Range, Store, Table};
 use tokio_stream::StreamExt;
 use world::*;
 
@@ -331,4 +339,139 @@ async fn two_readers_share_the_partitions_and_a_sync_at_one_waits_for_the_other(
     for c in &conversations {
         assert_eq!(w.page("alice", c).await.len(), 6);
     }
+}
+
+#[tokio::test]
+async fn an_id_that_another_repeats_does_not_hide_a_late_copy() {
+    let config = Config {
+        copies_ms: 1_000,
+        ..Config::default()
+    };
+    let mut w = World::with(config, |s| s).await;
+    let one = with_id(&w, say(AB, "alice", text("one")));
+    w.append(one.clone()).await;
+    w.settle().await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    w.says(AB, "bob", text("later")).await;
+    w.settle().await;
+    w.control.pause().await;
+    let mut again = one.clone();
+    again.retry = true;
+    let mut of_bob = say(AB, "bob", text("two"));
+    of_bob.id = one.id.clone();
+    of_bob.retry = true;
+    w.append(again).await;
+    w.append(of_bob).await;
+    w.control.resume();
+    w.settle().await;
+    assert_eq!(all_words(&w.page("bob", AB).await), ["one", "later", "two"]);
+}
+
+#[tokio::test]
+async fn a_reader_whose_control_is_gone_goes_on() {
+    let mut w = World::new().await;
+    w.settle().await;
+    let second = tandem_chassis::Lifecycle::new();
+    w.lifecycle.abort();
+    w.lifecycle.run_to_end(Duration::from_secs(5)).await;
+    let deps = tandem_history::Deps {
+        doors: w.doors.clone(),
+        log: std::sync::Arc::clone(&w.log) as _,
+        store: std::sync::Arc::clone(&w.store),
+    };
+    drop(
+        tandem_history::serve(deps, w.config.clone(), &second)
+            .await
+            .unwrap()
+            .control,
+    );
+    for i in 0..3 {
+        w.says(AB, "alice", text(&i.to_string())).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for _ in 0..200 {
+        if w.log.committed(TOPIC, "history").await.unwrap() == ends_as_places(&w).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the reader does not go on");
+}
+
+async fn ends_as_places(w: &World) -> Vec<Option<u64>> {
+    let committed = w.log.committed(TOPIC, "history").await.unwrap();
+    let ends = w.ends().await;
+    // a partition to which nothing was appended needs no commit
+    let place = |(end, committed): (u64, Option<u64>)| if end == 0 { committed } else { Some(end) };
+    ends.into_iter().zip(committed).map(place).collect()
+}
+
+#[tokio::test]
+async fn a_conversation_whose_head_cannot_be_read_is_parked_and_others_go_on() {
+    let mut w = World::new().await;
+    let one = w.says(AB, "alice", text("one")).await;
+    w.settle().await;
+    let partition = [AB.as_bytes(), &[0], &one.to_be_bytes()].concat().into();
+    let broken = Op::Put {
+        sort: Bytes::new(),
+        value: Bytes::from_static(b"\xff"),
+        ttl: None,
+    };
+    let batch = Batch {
+        table: Table("history_events"),
+        partition,
+        ops: vec![broken],
+    };
+    w.disk.write(vec![batch]).await.unwrap();
+    w.restart().await;
+    w.says(AB, "alice", text("two")).await;
+    w.says("o:bob@x.test,dan@x.test", "dan", text("three"))
+        .await;
+    w.settle().await;
+    assert_eq!(w.page("bob", "o:bob@x.test,dan@x.test").await.len(), 1);
+    assert_eq!(w.heads("bob").await.len(), 1);
+    let parked = w.parked().await;
+    assert_eq!(parked.len(), 1);
+    assert_eq!(parked[0].code, "internal");
+}
+
+#[tokio::test]
+async fn events_are_kept_as_long_as_the_config_says() {
+    let config = Config {
+        retention_days: 1,
+        bucket_events: 2,
+        ..Config::default()
+    };
+    let mut w = World::with(config, |s| s).await;
+    let one = w.says(AB, "alice", text("secret")).await;
+    w.says(AB, "alice", text("secret")).await;
+    w.says(AB, "bob", text("secret")).await;
+    w.says(AB, "alice", edit(one, "secret too")).await;
+    w.settle().await;
+    assert_eq!(w.page("bob", AB).await.len(), 4);
+    let head = w.head("bob", AB).await;
+    assert_eq!(words(head.last_message.as_ref().unwrap()), "secret");
+    // what has no end holds no text
+    let mut heads = 0;
+    for row in w
+        .disk
+        .range(Table("history_buckets"), AB.as_bytes(), Range::all(9))
+        .await
+        .unwrap()
+    {
+        let Some(bucket) = row.sort.get(1..) else {
+            continue;
+        };
+        let partition = [AB.as_bytes(), &[0], bucket].concat();
+        let rows = w
+            .disk
+            .range(Table("history_events"), &partition, Range::all(9))
+            .await
+            .unwrap();
+        for row in rows.iter().filter(|r| r.sort.is_empty()) {
+            heads += 1;
+            assert!(!row.value.windows(6).any(|w| w == b"secret"));
+        }
+    }
+    assert!(heads > 0);
 }

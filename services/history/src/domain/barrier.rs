@@ -85,12 +85,11 @@ impl Barrier {
             let Some(ends) = self.ends.get(&id) else {
                 continue;
             };
-            match self.first_behind(ends, partition + 1) {
-                Some(next) => self.waiting[next].push(Reverse((ends[next], id))),
-                None => {
-                    self.ends.remove(&id);
-                    passed.push(id);
-                }
+            if let Some(next) = self.first_behind(ends, partition + 1) {
+                self.waiting[next].push(Reverse((ends[next], id)));
+            } else {
+                self.ends.remove(&id);
+                passed.push(id);
             }
         }
         passed

@@ -20,6 +20,9 @@ const RECENT: usize = 8;
 /// Most edits of a message.
 pub const MAX_EDITS: usize = 1_000;
 
+/// Most texts of a message that are kept for people who do not see the later ones.
+pub const MAX_TEXTS: usize = 8;
+
 /// Bounds of what is stored.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -270,9 +273,12 @@ impl Conversation {
     }
 
     /// Ends a group of events: once the rows are encoded, the newest message's goes into the head.
-    pub fn end(&mut self, work: &mut Work) {
+    /// With a bound on how long events are kept it does not: a head is kept for ever.
+    pub fn end(&mut self, work: &mut Work, limits: &Limits) {
         let newest = self.head.last_message_seq;
-        if work.rows.get(&newest).is_some_and(|s| s.dirty)
+        if limits.retention_ms != 0 {
+            self.head.last_message = None;
+        } else if work.rows.get(&newest).is_some_and(|s| s.dirty)
             && let Some(slot) = work.rows.remove(&newest)
         {
             self.head.last_message = Some(slot.row);

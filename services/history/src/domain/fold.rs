@@ -7,7 +7,9 @@ use tandem_kernel::{
 };
 
 use super::{
-    conversation::{Conversation, CountAt, Incoming, Kept, Limits, MAX_EDITS, Slot, Work},
+    conversation::{
+        Conversation, CountAt, Incoming, Kept, Limits, MAX_EDITS, MAX_TEXTS, Slot, Work,
+    },
     rows::{Edited, EventRow, Fold, Hidden, Listing, Reacted, Stay, UserCount},
 };
 
@@ -125,15 +127,14 @@ impl Conversation {
         }
         for user in &change.left {
             let left = Stay {
-                joined: 0,
-                joined_count: 0,
                 left: seq,
                 left_count: self.head.visible_count(user.as_str()),
                 left_message_seq: self.head.last_message_seq(user.as_str()),
                 left_at_ms: at_ms,
+                ..Stay::default()
             };
             let listing = work.listings.entry(user.as_str().to_owned()).or_default();
-            listing.dirty |= listing.value.leave(left);
+            listing.dirty |= listing.value.leave(&left);
         }
         None
     }
@@ -321,6 +322,9 @@ fn fold_edit(
     // whoever sees neither this nor the last one sees one of those before
     fold.edits
         .retain(|e| e.withheld_from != edited.withheld_from);
+    if fold.edits.len() >= MAX_TEXTS {
+        fold.edits.remove(0);
+    }
     fold.edits.push(edited);
     fold.edit_seqs.push(seq);
     Ok(())
@@ -361,19 +365,13 @@ impl Listing {
     }
 
     /// The stay that lasts ends as `end` says; false if that is known.
-    fn leave(&mut self, end: Stay) -> bool {
+    fn leave(&mut self, end: &Stay) -> bool {
         match self.stays.last_mut() {
             Some(stay) if stay.left == 0 && stay.joined < end.left => {
-                let Stay {
-                    joined,
-                    joined_count,
-                    ..
-                } = *stay;
-                *stay = Stay {
-                    joined,
-                    joined_count,
-                    ..end
-                };
+                stay.left = end.left;
+                stay.left_count = end.left_count;
+                stay.left_message_seq = end.left_message_seq;
+                stay.left_at_ms = end.left_at_ms;
                 true
             }
             _ => false,

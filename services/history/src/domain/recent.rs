@@ -7,7 +7,7 @@ use tandem_kernel::EventId;
 
 /// An event's identity: its id, which counts for its sender in its conversation alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity(u128, u64);
+pub struct Identity([u64; 3]);
 
 /// What one partition has seen lately.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ impl Recent {
 
     /// The identity of an event.
     pub fn identity(&self, conversation: &[u8], sender: &str, id: EventId) -> Identity {
-        Identity(id.0.as_u128(), self.hasher.hash_one((conversation, sender)))
+        let (high, low) = id.0.as_u64_pair();
+        Identity([high, low, self.hasher.hash_one((conversation, sender))])
     }
 
     /// Where the event is, if it was seen.

@@ -37,8 +37,10 @@ pub(crate) async fn candidates(tables: &Tables, user: &str) -> Result<Vec<Candid
     for step in listings.chunks(STEP) {
         let keys: Vec<Bytes> = step.iter().map(|(key, _)| key.clone()).collect();
         for ((key, listing), head) in step.iter().zip(tables.heads(&keys).await?) {
-            if let Some(candidate) = candidate(key, listing, head?, user) {
-                out.push(candidate);
+            match head {
+                Ok(head) => out.extend(candidate(key, listing, head, user)),
+                // one broken conversation does not take the others away
+                Err(error) => tracing::error!(%error, "a conversation's head cannot be read"),
             }
         }
     }

@@ -8,27 +8,28 @@ use std::{
 use bytes::Bytes;
 use futures::future::try_join_all;
 use prost::Message;
-use tandem_chassis::telemetry;
 use tandem_kernel::{
     Code, ConversationId, EventId, Seq,
-    event::{Envelope, Kind, Parked},
+    event::{Envelope, Parked},
 };
 use tandem_log::Stored;
 use tandem_store::Batch;
 
+use super::{
+    read::{read, span},
+    walk,
+};
 use crate::{
     Config, Error,
     domain::{
         conversation::{Conversation, Incoming, Kept, Limits, Slot, Work},
         fold::Outcome,
         recent::{Identity, Recent},
+        rows::{Head, Roster},
     },
     metrics::Metrics,
     tables::{Tables, writes},
 };
-
-/// Largest row that is stored, in bytes: far above what the limits of frames allow.
-const MAX_RECORD: usize = 512 * 1024;
 
 /// The copies lately seen, by partition; shared with lookups.
 pub(crate) type Copies = Arc<parking_lot::Mutex<BTreeMap<u32, Recent>>>;
@@ -306,7 +307,7 @@ impl Ingest {
     async fn open(
         &self,
         key: &Bytes,
-        head: Result<Option<crate::domain::rows::Head>, Error>,
+        head: Result<Option<Head>, Error>,
     ) -> Result<Conversation, Error> {
         let id = std::str::from_utf8(key)
             .ok()
@@ -316,7 +317,7 @@ impl Ingest {
         let roster = if id.is_group() && head.bucket != 0 {
             self.tables.roster(key, head.bucket).await?
         } else {
-            Default::default()
+            Roster::default()
         };
         Ok(Conversation::new(&id, head, roster))
     }
@@ -366,51 +367,32 @@ impl Ingest {
             .first()
             .map_or(0, |e| e.at_ms)
             .saturating_sub(window_ms);
-        let ids: HashMap<String, usize, ahash::RandomState> = turn
-            .unsure
-            .iter()
-            .enumerate()
-            .map(|(i, (_, id, _))| (id.to_string(), i))
-            .collect();
+        // an id counts for its sender alone
         let senders: BTreeMap<u64, &str> = turn
             .events
             .iter()
             .map(|e| (e.seq, e.event.sender.as_str()))
             .collect();
-        let mut before = cached.state.head.last_seq;
-        let mut read = 0;
-        'buckets: for bucket in self.tables.buckets_down(&turn.key, before, 1_000).await? {
-            loop {
-                let span = (0, before);
-                let rows = self
-                    .tables
-                    .events(&turn.key, bucket, span, true, STEP)
-                    .await?;
-                let more = rows.len() == STEP;
-                for row in rows {
-                    let Some(event) = &row.event else { continue };
-                    if event.at_ms < oldest {
-                        break 'buckets;
-                    }
-                    before = event.seq.saturating_sub(1);
-                    let Some((identity, _, seq)) =
-                        ids.get(&event.event_id).map(|i| turn.unsure[*i])
-                    else {
-                        continue;
-                    };
-                    if event.seq < seq && senders.get(&seq) == Some(&event.sender.as_str()) {
-                        found.push((identity, seq, event.seq));
-                    }
-                }
-                read += STEP;
-                if read >= most {
-                    tracing::warn!(read, "search for an earlier copy given up");
-                    break 'buckets;
-                }
-                if !more {
-                    break;
-                }
+        let ids: HashMap<(EventId, &str), usize, ahash::RandomState> = turn
+            .unsure
+            .iter()
+            .enumerate()
+            .filter_map(|(i, (_, id, seq))| Some(((*id, *senders.get(seq)?), i)))
+            .collect();
+        let span = (0, cached.state.head.last_seq);
+        let all = walk::down(&self.tables, &turn.key, span, most, |row| {
+            let Some(event) = row.event else { return true };
+            let id = EventId::parse(&event.event_id).ok();
+            let at = id.and_then(|id| ids.get(&(id, event.sender.as_str())));
+            if let Some((identity, _, seq)) = at.map(|i| turn.unsure[*i])
+                && event.seq < seq
+            {
+                found.push((identity, seq, event.seq));
             }
+            event.at_ms >= oldest
+        });
+        if !all.await? {
+            tracing::warn!(most, "search for an earlier copy given up");
         }
         Ok(found)
     }
@@ -489,53 +471,4 @@ impl Ingest {
         self.cache.retain(|_, c| c.used >= oldest_kept);
         self.metrics.cached.set(self.cache.len() as i64);
     }
-}
-
-/// Rows that are asked for at once when looking back.
-const STEP: usize = 200;
-
-/// An envelope and the id by which copies of it are recognised: receipts have none, since a copy of a
-/// receipt says nothing new.
-fn read(stored: &Stored) -> Result<(Envelope, Option<EventId>), (Code, String)> {
-    let malformed = |reason: &str| (Code::Malformed, reason.to_owned());
-    let record = &stored.record;
-    if record.value.len() > MAX_RECORD {
-        return Err((
-            Code::TooLarge,
-            "the record is larger than a row may be".into(),
-        ));
-    }
-    let envelope = Envelope::decode(record.value.clone())
-        .map_err(|e| malformed(&format!("not an envelope: {e}")))?;
-    let event = envelope
-        .event
-        .as_ref()
-        .ok_or_else(|| malformed("an envelope without an event"))?;
-    let kind = event.body.as_ref().and_then(|b| b.kind.as_ref());
-    let kind = kind.ok_or_else(|| malformed("an event of no kind that is known"))?;
-    if event.conversation.as_bytes() != record.key {
-        return Err(malformed(
-            "the record's key is not the event's conversation",
-        ));
-    }
-    if event.sender.is_empty() {
-        return Err(malformed("an event without a sender"));
-    }
-    let id = match kind {
-        Kind::Receipt(_) => None,
-        _ => Some(EventId::parse(&event.event_id).map_err(|e| malformed(&e.to_string()))?),
-    };
-    Ok((envelope, id))
-}
-
-fn span(stored: &Stored) -> Option<tracing::Span> {
-    let (_, value) = stored
-        .record
-        .headers
-        .iter()
-        .find(|(n, _)| n == telemetry::TRACEPARENT)?;
-    let span = telemetry::child(std::str::from_utf8(value).ok()?, || {
-        tracing::info_span!("history.store", partition = stored.place.partition)
-    });
-    Some(span)
 }

@@ -9,17 +9,11 @@ use tandem_proto::{
     history::{LookupRequest, LookupResponse},
 };
 
-use super::ingest::Copies;
+use super::{ingest::Copies, walk};
 use crate::{Config, Error, domain::rows::EventRow, places::Places, tables::Tables};
-
-/// Rows that are read at once.
-const STEP: usize = 200;
 
 /// Most rows that are read for the authors of a range: the newest ones.
 const AUTHORS_ROWS: usize = 1_000;
-
-/// Buckets that are looked into at most.
-const BUCKETS: usize = 64;
 
 /// What lookups stand on.
 pub(crate) struct Lookups {
@@ -78,16 +72,17 @@ impl Lookups {
             return Ok(seq);
         }
         let oldest = self.now_ms.saturating_sub(self.config.look_back_ms as i64);
-        let text = event.to_string();
         let mut found = 0;
         let most = self.config.look_back_rows;
-        self.down(key, (0, u64::MAX), most, |row| {
-            let Some(event) = &row.event else { return true };
-            if event.event_id == text && event.sender == sender {
-                found = event.seq;
+        walk::down(&self.tables, key, (0, u64::MAX), most, |row| {
+            let Some(stored) = &row.event else {
+                return true;
+            };
+            if stored.sender == sender && EventId::parse(&stored.event_id) == Ok(event) {
+                found = stored.seq;
                 return false;
             }
-            event.at_ms >= oldest
+            stored.at_ms >= oldest
         })
         .await?;
         Ok(found)
@@ -95,7 +90,7 @@ impl Lookups {
 
     async fn authors(&self, key: &[u8], span: (u64, u64)) -> Result<Vec<String>, Error> {
         let mut authors = BTreeSet::new();
-        self.down(key, span, AUTHORS_ROWS, |row| {
+        walk::down(&self.tables, key, span, AUTHORS_ROWS, |row| {
             if let Some(event) = row.event {
                 let kind = event.body.and_then(|b| b.kind);
                 if matches!(kind, Some(Kind::Text(_) | Kind::Nudge(_))) {
@@ -106,43 +101,6 @@ impl Lookups {
         })
         .await?;
         Ok(authors.into_iter().collect())
-    }
-
-    /// Shows `each` the rows of a span, newest first, until it says false or `most` were read.
-    async fn down(
-        &self,
-        key: &[u8],
-        (first, mut last): (u64, u64),
-        most: usize,
-        mut each: impl FnMut(EventRow) -> bool,
-    ) -> Result<(), Error> {
-        let mut read = 0;
-        for bucket in self.tables.buckets_down(key, last, BUCKETS).await? {
-            loop {
-                if first > last || read >= most {
-                    return Ok(());
-                }
-                let rows = self
-                    .tables
-                    .events(key, bucket, (first, last), true, STEP)
-                    .await?;
-                let count = rows.len();
-                read += count;
-                for row in rows {
-                    last = row.seq().saturating_sub(1);
-                    if !each(row) {
-                        return Ok(());
-                    }
-                }
-                if count < STEP {
-                    break;
-                }
-            }
-            if bucket <= first {
-                break;
-            }
-        }
-        Ok(())
     }
 
     async fn marks(&self, id: &ConversationId, user: &str) -> Result<Option<Mark>, Error> {

@@ -4,4 +4,6 @@ pub(crate) mod heads;
 pub(crate) mod ingest;
 pub(crate) mod lookup;
 pub(crate) mod page;
+mod read;
 pub(crate) mod sync;
+mod walk;

@@ -1,5 +1,11 @@
 //! History on the embedded log and store, and people who write.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -140,7 +146,8 @@ pub struct World {
     pub control: HistoryControl,
     pub lifecycle: Lifecycle,
     seams: Lifecycle,
-    _folder: tempfile::TempDir,
+    #[allow(dead_code, reason = "kept until the end")]
+    folder: tempfile::TempDir,
 }
 
 impl World {
@@ -179,7 +186,6 @@ impl World {
         let served = serve(deps, config.clone(), &lifecycle).await.unwrap();
         let history = HistoryClient::new(local(served.grpc));
         let control = served.control;
-        let _folder = folder;
         Self {
             doors,
             log,
@@ -190,7 +196,7 @@ impl World {
             control,
             lifecycle,
             seams,
-            _folder,
+            folder,
         }
     }
 
@@ -287,31 +293,20 @@ impl World {
 
     /// All heads of a sync, to its completion.
     pub async fn sync(&mut self, user: &str, have: &[(&str, u64)]) -> Vec<Head> {
-        for _ in 0..200 {
-            let mut parts = self.try_sync(user, have).await.unwrap();
+        let mut parts = self.try_sync(user, have).await.unwrap();
+        let whole = async {
             let mut heads = Vec::new();
-            let whole = tokio::time::timeout(Duration::from_secs(20), async {
-                while let Some(part) = parts.next().await {
-                    match part {
-                        Ok(part) => {
-                            heads.extend(part.heads);
-                            if part.complete {
-                                return true;
-                            }
-                        }
-                        // not at the log yet
-                        Err(status) if status.code() == tonic::Code::Unavailable => return false,
-                        Err(status) => panic!("{status}"),
-                    }
+            while let Some(part) = parts.next().await {
+                let part = part.unwrap();
+                heads.extend(part.heads);
+                if part.complete {
+                    return heads;
                 }
-                panic!("the sync ended before it was complete");
-            });
-            if whole.await.expect("the sync completes") {
-                return heads;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("history does not reach the log");
+            panic!("the sync ended before it was complete");
+        };
+        let whole = tokio::time::timeout(Duration::from_secs(20), whole);
+        whole.await.expect("the sync completes")
     }
 
     pub async fn head(&mut self, user: &str, conversation: &str) -> Head {
