@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -204,10 +205,22 @@ impl Stream {
     /// The next request that may be sent; `None`: there was none for long, and the stream is forgotten.
     async fn next(&mut self) -> Option<Request> {
         loop {
-            let next = tokio::time::timeout(self.shared.idle, self.requests.recv()).await;
+            // once the process stops, a stream is forgotten as soon as there is nothing for it
+            let lifecycle = self.shared.lifecycle.clone();
+            let idle = async {
+                tokio::select! {
+                    () = tokio::time::sleep(self.shared.idle) => {}
+                    () = lifecycle.stopped() => {}
+                }
+            };
+            let next = tokio::select! {
+                biased;
+                request = self.requests.recv() => Ok(request),
+                () = idle => Err(()),
+            };
             let request = match next {
                 Ok(request) => request?,
-                Err(_) => {
+                Err(()) => {
                     // whoever sends holds this lock, so nothing is sent to one that is forgotten
                     let shared = Arc::clone(&self.shared);
                     let mut streams = shared.streams.lock();
@@ -284,6 +297,8 @@ impl Stream {
     async fn serve(&mut self, open: &mut Open) -> End {
         let mut tick = tokio::time::interval(self.shared.ack_timeout / 4);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let lifecycle = self.shared.lifecycle.clone();
+        let mut stopped = pin!(lifecycle.stopped());
         loop {
             tokio::select! {
                 biased;
@@ -304,6 +319,7 @@ impl Stream {
                     Some(request) => self.fail(vec![request.done]),
                     None => return End::Idle,
                 },
+                () = &mut stopped, if open.unacked.is_empty() => return End::Idle,
                 _ = tick.tick() => {
                     let now = self.now();
                     let overdue = |u: &Unacked| now > u.sent_at + self.shared.ack_timeout;

@@ -103,8 +103,9 @@ impl Users {
 struct Sent {
     /// To be decoded again should it fail.
     again: Vec<(Stored, Users)>,
-    requests: Vec<oneshot::Receiver<()>>,
-    failed: bool,
+    requests: Vec<(EdgeId, oneshot::Receiver<()>)>,
+    /// Edges that failed it.
+    failed: Vec<EdgeId>,
     end: u64,
     records: usize,
     taken_at: UnixMillis,
@@ -200,14 +201,15 @@ impl Lane {
             for (edge, deliveries, bytes) in deliveries(addressed, &users, reach, &mut again) {
                 let sessions = deliveries.iter().map(|d| d.sessions.len() as u64).sum();
                 self.shared.metrics.delivered.add(sessions);
-                requests.push(self.shared.edges.send(&edge, deliveries, bytes, epoch));
+                let request = self.shared.edges.send(&edge, deliveries, bytes, epoch);
+                requests.push((edge, request));
             }
         }
         // the last one is waited for first, as its answer comes last
         self.sent.push_back(Sent {
             again,
             requests,
-            failed: false,
+            failed: Vec::new(),
             end,
             records,
             taken_at,
@@ -216,7 +218,7 @@ impl Lane {
 
     /// The batch in front was acknowledged, or failed.
     async fn settle_front(&mut self) {
-        if self.sent.front().is_some_and(|s| s.failed) {
+        if self.sent.front().is_some_and(|s| !s.failed.is_empty()) {
             return self.settle_all().await;
         }
         if let Some(sent) = self.sent.pop_front() {
@@ -246,8 +248,9 @@ impl Lane {
         while let Some(front) = self.sent.front_mut() {
             acknowledged(Some(front)).await;
             if let Some(mut sent) = self.sent.pop_front() {
-                if sent.failed {
-                    self.hand_over_again(std::mem::take(&mut sent.again)).await;
+                if !sent.failed.is_empty() {
+                    let again = std::mem::take(&mut sent.again);
+                    self.hand_over_again(again, &sent.failed).await;
                 }
                 self.report(&sent);
             }
@@ -255,9 +258,9 @@ impl Lane {
         self.epoch = self.shared.edges.epoch();
     }
 
-    /// Hands a failed batch over once more, to where its recipients are now; the sessions of an edge that
-    /// fails again are flagged.
-    async fn hand_over_again(&mut self, again: Vec<(Stored, Users)>) {
+    /// Hands a batch over once more to the edges that failed it, for those of its recipients who are there
+    /// now. If one fails again, its sessions are flagged.
+    async fn hand_over_again(&mut self, again: Vec<(Stored, Users)>, failed: &[EdgeId]) {
         let epoch = self.shared.edges.epoch();
         let mut addressed = Vec::with_capacity(again.len());
         for (stored, users) in again {
@@ -271,7 +274,10 @@ impl Lane {
                 });
             }
         }
-        let (users, reach) = self.shared.reach(&addressed).await;
+        let (users, mut reach) = self.shared.reach(&addressed).await;
+        for reach in &mut reach {
+            reach.live.retain(|(edge, _)| failed.contains(edge));
+        }
         let mut sessions: AHashMap<EdgeId, Vec<(Address, tandem_kernel::SessionId)>> =
             AHashMap::new();
         for (user, reach) in users.list.iter().zip(&reach) {
@@ -302,9 +308,13 @@ async fn acknowledged(sent: Option<&mut Sent>) {
     let Some(sent) = sent else {
         return std::future::pending().await;
     };
-    while let Some(request) = sent.requests.last_mut() {
-        sent.failed |= request.await.is_err();
-        sent.requests.pop();
+    while let Some((_, request)) = sent.requests.last_mut() {
+        let acknowledged = request.await.is_ok();
+        if let Some((edge, _)) = sent.requests.pop()
+            && !acknowledged
+        {
+            sent.failed.push(edge);
+        }
     }
 }
 
