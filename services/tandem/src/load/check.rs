@@ -31,6 +31,8 @@ pub struct Seen {
     pub message: u32,
     /// Its place.
     pub seq: u64,
+    /// It came by itself; otherwise from history.
+    pub live: bool,
 }
 
 /// Everything that happened.
@@ -55,8 +57,11 @@ pub struct Verdict {
     pub delivered: u64,
     /// Pairs of an accepted message and a device that should have it and does not.
     pub lost: u64,
-    /// Pairs of a message and a device that was shown it at more than one place.
+    /// Pairs of a message and a device to which history shows it at more than one place. What comes live
+    /// again is dropped by its id, as every client library does.
     pub doubled: u64,
+    /// Pairs of a message and a device that got live copies of it at more than one place, and dropped them.
+    pub moved: u64,
     /// Messages that a device shows in another order than the rest do, or than they were sent in.
     pub out_of_order: u64,
     /// Messages that reached a device which is not of its conversation, or after a refusal.
@@ -106,15 +111,20 @@ impl Record {
         verdict: &mut Verdict,
     ) {
         let mut shown: HashMap<u32, u64> = HashMap::with_capacity(self.seen[device].len());
-        let mut twice = BTreeSet::new();
+        let mut stored: HashMap<u32, u64> = HashMap::new();
+        let (mut twice, mut moved) = (BTreeSet::new(), BTreeSet::new());
         for seen in &self.seen[device] {
+            if !seen.live && *stored.entry(seen.message).or_insert(seen.seq) != seen.seq {
+                twice.insert(seen.message);
+            }
             let place = shown.entry(seen.message).or_insert(seen.seq);
             if *place != seen.seq {
-                twice.insert(seen.message);
+                moved.insert(seen.message);
                 *place = (*place).min(seen.seq);
             }
         }
         verdict.doubled += twice.len() as u64;
+        verdict.moved += moved.difference(&twice).count() as u64;
         for conversation in conversations {
             for number in &wanted[*conversation as usize] {
                 let sender = self.sent[*number as usize].device as usize == device;
@@ -190,6 +200,7 @@ mod tests {
                 .map(|m| Seen {
                     message: m,
                     seq: 10 + u64::from(m),
+                    live: m % 2 == 0,
                 })
                 .collect()
         };
@@ -238,16 +249,34 @@ mod tests {
     }
 
     #[test]
-    fn a_message_at_two_places_is_doubled() {
+    fn a_message_that_history_has_twice_is_doubled() {
         let mut r = record(3);
         r.seen[1].push(Seen {
-            message: 0,
+            message: 1,
             seq: 99,
+            live: false,
         });
         assert_eq!(
             r.check(),
             Verdict {
                 doubled: 1,
+                ..record(3).check()
+            }
+        );
+    }
+
+    #[test]
+    fn a_further_copy_that_comes_live_is_dropped_and_counted() {
+        let mut r = record(3);
+        r.seen[1].push(Seen {
+            message: 1,
+            seq: 99,
+            live: true,
+        });
+        assert_eq!(
+            r.check(),
+            Verdict {
+                moved: 1,
                 ..record(3).check()
             }
         );

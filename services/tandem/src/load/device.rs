@@ -353,6 +353,7 @@ impl Dev {
         self.memory.told.push(Seen {
             message: number,
             seq,
+            live: true,
         });
         ledger.accept(number, self.run.audience[talk] - 1, now_us);
     }
@@ -381,6 +382,7 @@ impl Dev {
         self.memory.seen.push(Seen {
             message: number,
             seq: event.seq,
+            live,
         });
         if !self.known.insert(number) {
             add(&ledger.copies, 1);

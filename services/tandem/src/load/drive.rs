@@ -415,6 +415,7 @@ async fn judge(
     report.delivered = ledger.delivered.load(Relaxed);
     report.lost = verdict.lost;
     report.doubled = verdict.doubled;
+    report.copies_elsewhere = verdict.moved;
     report.out_of_order = verdict.out_of_order + ledger.unordered.load(Relaxed);
     report.altered = ledger.altered.load(Relaxed) + verdict.astray + ledger.foreign.load(Relaxed);
     report.unanswered = ledger.unanswered();

@@ -48,7 +48,7 @@ pub struct Report {
     pub delivered: u64,
     /// Pairs of an accepted message and a device that should have it and has not.
     pub lost: u64,
-    /// Pairs of a message and a device that was shown it at more than one place.
+    /// Pairs of a message and a device to which history shows it at more than one place.
     pub doubled: u64,
     /// Messages shown in another order than sent or than on other devices, or delivered live out of order.
     pub out_of_order: u64,
@@ -58,8 +58,10 @@ pub struct Report {
     pub unanswered: u64,
     /// Refused messages by code.
     pub rejected: BTreeMap<String, u64>,
-    /// Further copies at the same place, which a device drops.
+    /// Further copies that devices dropped by their id.
     pub copies_dropped: u64,
+    /// Of those, pairs of a message and a device whose live copies stood at another place than the first.
+    pub copies_elsewhere: u64,
     /// Receipts that authors were shown.
     pub receipts: u64,
     /// Devices that began after the end, with nothing, and were checked like the rest.
