@@ -11,10 +11,14 @@ use aws_lc_rs::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd};
+use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd, net::Io};
 use tandem_proto::client::{PushToken, WebPush, push_token};
 
 #[derive(Debug, Clone)]
@@ -59,6 +63,15 @@ impl Gateway {
             }
         });
         Self { state, port }
+    }
+
+    /// Serves one more connection, HTTP/2.
+    pub async fn serve_h2(&self, io: impl Io) {
+        let state = self.state.clone();
+        let service = service_fn(move |request| answer(state.clone(), request));
+        let _ = http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(io), service)
+            .await;
     }
 
     /// Answers with this status from now on.

@@ -56,8 +56,9 @@ pub struct Suite {
     pub fakes: Fakes,
     pub gateway: Gateway,
     pub config: Config,
+    roots: Roots,
     pub push: Lifecycle,
-    all: Lifecycle,
+    pub all: Lifecycle,
     _dir: tempfile::TempDir,
 }
 
@@ -110,6 +111,10 @@ pub fn quick() -> Config {
 
 impl Suite {
     pub async fn new(config: Config) -> Self {
+        Self::trusting(config, Roots::Only(Vec::new())).await
+    }
+
+    pub async fn trusting(config: Config, roots: Roots) -> Self {
         config.validate().unwrap();
         let doors = Doors::for_test(1);
         let all = Lifecycle::new();
@@ -141,6 +146,7 @@ impl Suite {
             peers,
             log,
             config,
+            roots,
             push: Lifecycle::new(),
             all,
             doors,
@@ -156,7 +162,7 @@ impl Suite {
             log: self.log.clone(),
             ephemeral: self.ephemeral.clone(),
             peers: self.peers.clone(),
-            roots: Roots::Only(Vec::new()),
+            roots: self.roots.clone(),
         };
         let served = tandem_push::serve(deps, self.config.clone(), &self.push)
             .await
