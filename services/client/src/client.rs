@@ -494,14 +494,17 @@ impl Client {
         who: &str,
         action: contact_change::Action,
         name: &str,
-    ) -> Result<(), Problem> {
+    ) -> Result<Contact, Problem> {
         let (who, name) = (who.to_owned(), name.to_owned());
-        self.done(Op::ContactChange(ContactChange {
+        let change = ContactChange {
             who,
             action: action.into(),
             name,
-        }))
-        .await
+        };
+        match self.ask(Op::ContactChange(change)).await? {
+            Answer::Contacts(mut changed) => changed.contacts.pop().ok_or_else(unexpected),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Sets or removes this device's push subscription.

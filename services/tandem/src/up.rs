@@ -20,7 +20,9 @@ use serde_json::json;
 use tandem_chassis::{
     Doors, Lifecycle,
     grpc::{LocalPeers, Peers, local},
-    health, server,
+    health,
+    lifecycle::Exit,
+    server,
     telemetry::{LogFormat, Telemetry},
 };
 use tandem_edge::{JwkSet, KeySource};
@@ -85,19 +87,32 @@ pub async fn run(args: Args) -> ExitCode {
         Err(error) => return cli::usage(&error.to_string()),
     };
     let drain = Duration::from_millis(settings.lifecycle.drain_ms);
-    let lifecycle = Lifecycle::new();
-    let suite = match start(&args, settings, &lifecycle, telemetry.clone()).await {
+    // the stores outlive the services, which write while they drain
+    let (lifecycle, stores) = (Lifecycle::new(), Lifecycle::new());
+    let suite = match start(&args, settings, &lifecycle, &stores, telemetry.clone()).await {
         Ok(suite) => suite,
         Err(error) => {
             lifecycle.abort();
+            stores.abort();
             return cli::fail(&error.to_string());
         }
     };
     println!("{}", suite.greeting(&args.data_dir));
     lifecycle.set_ready();
-    let exit = lifecycle.run_to_end(drain).await;
+    let exit = tokio::select! {
+        exit = lifecycle.run_to_end(drain) => exit,
+        // without its stores the suite is of no use: it ends at once, and loses nothing accepted
+        () = stores.stopped() => {
+            lifecycle.abort();
+            stores.run_to_end(Duration::ZERO).await
+        }
+    };
     suite.log.close().await;
+    stores.stop();
     telemetry.shutdown();
+    if let Exit::Failed(reason) = &exit {
+        eprintln!("tandem: {reason}");
+    }
     ExitCode::from(exit.code())
 }
 
@@ -112,6 +127,7 @@ async fn start(
     args: &Args,
     settings: Settings,
     lifecycle: &Lifecycle,
+    stores: &Lifecycle,
     telemetry: Arc<Telemetry>,
 ) -> Result<Suite, Failure> {
     lifecycle.stop_on_signals()?;
@@ -120,16 +136,11 @@ async fn start(
     std::fs::create_dir_all(dir).map_err(|e| format!("--data-dir {}: {e}", dir.display()))?;
     let log = DiskLog::open(
         &dir.join("log"),
-        doors.clone(),
-        Default::default(),
-        lifecycle,
-    )
+        doors.clone(), Default::default(), stores)
     .await?;
     let store = DiskStore::open(
         &dir.join("store"),
-        doors.clone(),
-        lifecycle,
-        &Default::default(),
+        doors.clone(), stores, &Default::default(),
     )?;
     let ephemeral = MemoryEphemeral::new(doors.clone());
     let peers = LocalPeers::new();

@@ -11,6 +11,9 @@ use std::{
 
 use tempfile::TempDir;
 
+pub mod device;
+pub use device::Device;
+
 /// How long a start may take before a test gives up. Generous: CI's machines are busy.
 const START: Duration = Duration::from_secs(60);
 

@@ -369,6 +369,11 @@ impl Conversation {
         &self.title.1
     }
 
+    /// Whether its newest message comes from someone who is not a contact.
+    pub(super) fn set_request(&mut self, request: bool) {
+        self.request = request;
+    }
+
     /// From someone who is not a contact (yet).
     pub fn is_request(&self) -> bool {
         self.request

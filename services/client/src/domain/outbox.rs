@@ -225,13 +225,7 @@ mod tests {
 
     #[test]
     fn the_rate_that_the_edge_states_is_kept() {
-        let mut o = with(&[
-            ("1", "a"),
-            ("2", "a"),
-            ("3", "a"),
-            ("4", "a"),
-            ("5", "a"),
-        ]);
+        let mut o = with(&[("1", "a"), ("2", "a"), ("3", "a"), ("4", "a"), ("5", "a")]);
         let (now, wait) = o.due(&LIMITS, Duration::ZERO);
         assert_eq!((now.len(), wait), (4, Some(Duration::from_millis(100))));
         let (later, wait) = o.due(&LIMITS, Duration::from_millis(100));

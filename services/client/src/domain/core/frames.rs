@@ -199,13 +199,12 @@ impl Core {
             event.body.as_ref().and_then(|b| b.kind.as_ref()),
             Some(Kind::Receipt(_))
         );
-        if self
-            .conversations
-            .entry(id.clone())
-            .or_default()
-            .insert(event.clone())
-            == Inserted::New
-        {
+        let others = self.me().is_some_and(|me| me != event.sender);
+        let conversation = self.conversations.entry(id.clone()).or_default();
+        if live && others && !receipt {
+            conversation.set_request(event.request);
+        }
+        if conversation.insert(event.clone()) == Inserted::New {
             self.updates.push(if receipt {
                 Update::Conversation(id)
             } else {

@@ -279,6 +279,12 @@ impl Core {
             {
                 contact.presence.clone_from(&known.presence);
             }
+            if contact.state() == contact::State::Mutual
+                && let Some(id) = self.with(&contact.user)
+                && let Some(conversation) = self.conversations.get_mut(&id)
+            {
+                conversation.set_request(false);
+            }
             self.contacts.insert(contact.user.clone(), contact);
         }
         self.updates.push(Update::Contact(contact));
