@@ -178,7 +178,7 @@ impl Consumer {
             }
             match session.intake.held.take() {
                 Some(Next::Assigned(partitions)) => self.assigned(&mut session, partitions).await?,
-                Some(Next::Revoked(partitions)) => self.revoked(&mut session, &partitions),
+                Some(Next::Revoked(partitions)) => self.revoked(&mut session, &partitions).await,
                 Some(Next::Records(..)) | None => {}
             }
             pause.reset();
@@ -240,7 +240,9 @@ impl Consumer {
         Ok(())
     }
 
-    fn revoked(&self, session: &mut Session, partitions: &[u32]) {
+    async fn revoked(&self, session: &mut Session, partitions: &[u32]) {
+        // what is durable need not be read again
+        self.commit(session).await;
         for partition in partitions {
             session.floors.remove(partition);
             session.ingest.forget(*partition);

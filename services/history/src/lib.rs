@@ -42,6 +42,7 @@ mod places;
 mod server;
 mod tables;
 mod usecase;
+mod writes;
 
 pub use config::Config;
 pub use control::HistoryControl;

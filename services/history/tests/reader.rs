@@ -406,33 +406,54 @@ async fn ends_as_places(w: &World) -> Vec<Option<u64>> {
     ends.into_iter().zip(committed).map(place).collect()
 }
 
-#[tokio::test]
-async fn a_conversation_whose_head_cannot_be_read_is_parked_and_others_go_on() {
-    let mut w = World::new().await;
-    let one = w.says(AB, "alice", text("one")).await;
-    w.settle().await;
-    let partition = [AB.as_bytes(), &[0], &one.to_be_bytes()].concat().into();
-    let broken = Op::Put {
-        sort: Bytes::new(),
-        value: Bytes::from_static(b"\xff"),
+/// Breaks a row of the first bucket of a conversation.
+async fn break_row(w: &World, bucket: u64, sort: Vec<u8>) {
+    let partition = [AB.as_bytes(), &[0], &bucket.to_be_bytes()].concat().into();
+    let value = Bytes::from_static(b"\xff");
+    let ops = vec![Op::Put {
+        sort: sort.into(),
+        value,
         ttl: None,
-    };
-    let batch = Batch {
-        table: Table("history_events"),
-        partition,
-        ops: vec![broken],
-    };
-    w.disk.write(vec![batch]).await.unwrap();
-    w.restart().await;
+    }];
+    let table = Table("history_events");
+    w.disk
+        .write(vec![Batch {
+            table,
+            partition,
+            ops,
+        }])
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_conversation_whose_rows_cannot_be_read_is_parked_and_others_go_on() {
+    let mut w = World::new().await;
+    let other = "o:bob@x.test,dan@x.test";
+    let one = w.says(AB, "alice", text("one")).await;
     w.says(AB, "alice", text("two")).await;
-    w.says("o:bob@x.test,dan@x.test", "dan", text("three"))
-        .await;
     w.settle().await;
-    assert_eq!(w.page("bob", "o:bob@x.test,dan@x.test").await.len(), 1);
+    break_row(&w, one, [&b"e"[..], &one.to_be_bytes()].concat()).await;
+    w.says(AB, "alice", edit(one, "uno")).await;
+    w.says(other, "dan", text("three")).await;
+    w.settle().await;
+    assert_eq!(w.page("bob", other).await.len(), 1);
+    assert_eq!(w.parked().await.len(), 1);
+
+    break_row(&w, one, Vec::new()).await;
+    w.restart().await;
+    w.says(AB, "alice", text("four")).await;
+    w.says(other, "dan", text("five")).await;
+    w.settle().await;
+    assert_eq!(w.page("bob", other).await.len(), 2);
     assert_eq!(w.heads("bob").await.len(), 1);
     let parked = w.parked().await;
-    assert_eq!(parked.len(), 1);
-    assert_eq!(parked[0].code, "internal");
+    assert_eq!(parked.len(), 2);
+    assert!(
+        parked
+            .iter()
+            .all(|p| p.code == "internal" && p.key == AB.as_bytes())
+    );
 }
 
 #[tokio::test]

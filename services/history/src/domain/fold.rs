@@ -1,5 +1,6 @@
 //! What an event does to a conversation.
 
+use prost::Message;
 use tandem_kernel::{
     Address, Seq,
     event::{Edit, Event, Kind, Reaction, Text},
@@ -12,6 +13,10 @@ use super::{
     },
     rows::{Edited, EventRow, Fold, Hidden, Listing, Reacted, Stay, UserCount},
 };
+
+/// Largest row that edits and reactions may make of a message, in bytes: half of what the store takes,
+/// since the head holds a copy.
+const MAX_ROW: usize = 512 * 1024;
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,6 +263,14 @@ fn fold_target(
     if fold.deleted_seq != 0 && fold.deleted_seq < seq && !matches!(kind, Kind::Delete(_)) {
         return Err("the message is deleted");
     }
+    let size = match own_len(kind) {
+        0 => 0,
+        n => n + withheld_from.iter().map(String::len).sum::<usize>(),
+    };
+    if size > 0 && row.row.encoded_len() + size > MAX_ROW {
+        return Err("too much was made of the message already");
+    }
+    let fold = row.row.fold.get_or_insert_default();
     row.dirty = true;
     match kind {
         Kind::Edit(edit) => fold_edit(fold, seq, edit, withheld_from)?,
@@ -278,6 +291,15 @@ fn fold_target(
         }
     }
     Ok(())
+}
+
+/// Octets that an edit, delete or reaction adds to its target's row, about.
+fn own_len(kind: &Kind) -> usize {
+    match kind {
+        Kind::Edit(edit) => edit.encoded_len(),
+        Kind::Reaction(reaction) => reaction.encoded_len() + 512,
+        _ => 0,
+    }
 }
 
 fn is_text(row: &EventRow) -> bool {

@@ -6,14 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use prost::Message;
 use tandem_kernel::{
     Code, ConversationId, EventId, Seq,
     event::{Envelope, Parked},
 };
 use tandem_log::Stored;
-use tandem_store::Batch;
+use tandem_store::{Batch, StoreError};
 
 use super::{
     read::{read, span},
@@ -28,7 +28,8 @@ use crate::{
         rows::{Head, Roster},
     },
     metrics::Metrics,
-    tables::{Tables, writes},
+    tables::Tables,
+    writes::writes,
 };
 
 /// The copies lately seen, by partition; shared with lookups.
@@ -214,7 +215,8 @@ impl Ingest {
     /// be written before another group is folded.
     pub async fn fold(&mut self, group: &mut Group) -> Result<Outgoing, Error> {
         self.load(group).await?;
-        let look = try_join_all(group.turns.iter().map(|t| self.look_back(t))).await?;
+        let look = join_all(group.turns.iter().map(|t| self.look_back(t))).await;
+        let look = self.readable(group, look)?;
         let mut copied = 0;
         for (turn, found) in group.turns.iter_mut().zip(look) {
             for (identity, copy, first) in found {
@@ -227,7 +229,8 @@ impl Ingest {
             turn.unsure.clear();
         }
         self.metrics.duplicates.add(copied);
-        let works = try_join_all(group.turns.iter().map(|t| self.work(t))).await?;
+        let works = join_all(group.turns.iter().map(|t| self.work(t))).await;
+        let works = self.readable(group, works)?;
 
         let mut out = Outgoing {
             parked: std::mem::take(&mut group.parked),
@@ -322,6 +325,29 @@ impl Ingest {
         Ok(Conversation::new(&id, head, roster))
     }
 
+    /// What was loaded for each turn; a turn whose conversation cannot be read leaves the group.
+    fn readable<T>(
+        &self,
+        group: &mut Group,
+        loaded: Vec<Result<T, Error>>,
+    ) -> Result<Vec<T>, Error> {
+        let mut out = Vec::with_capacity(loaded.len());
+        let mut broken = Vec::new();
+        for (turn, loaded) in group.turns.iter().zip(loaded) {
+            match loaded {
+                Ok(loaded) => out.push(loaded),
+                Err(Error::Corrupt(reason) | Error::Store(StoreError::Corrupt(reason))) => {
+                    broken.push((turn.key.clone(), reason));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for (key, reason) in broken {
+            self.give_up(group, &key, &reason);
+        }
+        Ok(out)
+    }
+
     /// A conversation whose rows cannot be read: its events are parked, not lost.
     fn give_up(&self, group: &mut Group, key: &Bytes, reason: &str) {
         tracing::error!(reason, "a conversation's rows cannot be read");
@@ -408,19 +434,14 @@ impl Ingest {
         self.load_rows(turn, state, needs.rows, &mut work).await?;
         let edits = state.needs_of_deletes(&turn.events, &work);
         self.load_rows(turn, state, edits, &mut work).await?;
-        for user in needs.listings {
-            let listing = self
-                .tables
-                .listing(&user, &turn.key)
-                .await?
-                .unwrap_or_default();
-            work.listings.insert(
-                user,
-                Kept {
-                    value: listing,
-                    dirty: false,
-                },
-            );
+        if !needs.listings.is_empty() {
+            let users: Vec<String> = needs.listings.into_iter().collect();
+            let listings = self.tables.listings_of(&users, &turn.key).await?;
+            let kept = listings.into_iter().map(|value| Kept {
+                value,
+                dirty: false,
+            });
+            work.listings.extend(users.into_iter().zip(kept));
         }
         if !needs.marks.is_empty() {
             for mark in self.tables.marks_of(&turn.key, needs.marks.iter()).await? {

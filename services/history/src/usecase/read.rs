@@ -9,7 +9,7 @@ use tandem_kernel::{
 use tandem_log::Stored;
 
 /// Largest row that is stored, in bytes: far above what the limits of frames allow.
-const MAX_RECORD: usize = 512 * 1024;
+const MAX_RECORD: usize = 256 * 1024;
 
 /// An envelope and the id by which copies of it are recognised: receipts have none, since a copy of a
 /// receipt says nothing new.
