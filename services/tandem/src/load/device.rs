@@ -249,10 +249,10 @@ impl Dev {
                     tick.as_mut().reset(tokio::time::Instant::now() + Duration::from_secs(1));
                     self.core.tick();
                     let now = run.doors.clock.monotonic();
-                    if now - heard > self.core.heartbeat() * 5 / 2 {
+                    if now.saturating_sub(heard) > self.core.heartbeat() * 5 / 2 {
                         return Err("silence".into());
                     }
-                    if now - sent >= self.core.heartbeat() {
+                    if now.saturating_sub(sent) >= self.core.heartbeat() {
                         sent = now;
                         connection.send([self.core.ping()]).await.map_err(|e| short(&e))?;
                     }

@@ -351,10 +351,10 @@ impl Driver<'_> {
             let now = self.now();
             if last != (unanswered, delivered) {
                 (last, since) = ((unanswered, delivered), now);
-            } else if now - since > patience {
+            } else if now.saturating_sub(since) > patience {
                 return;
             }
-            if now - told > Duration::from_secs(5) {
+            if now.saturating_sub(told) > Duration::from_secs(5) {
                 told = now;
                 tell(
                     self.args,

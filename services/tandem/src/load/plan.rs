@@ -173,9 +173,9 @@ impl Plan {
             for member in &talk.members {
                 let (pairs, groups) = &mut of_person[*member as usize];
                 if talk.group {
-                    groups.push(i as u32)
+                    groups.push(i as u32);
                 } else {
-                    pairs.push(i as u32)
+                    pairs.push(i as u32);
                 }
             }
         }

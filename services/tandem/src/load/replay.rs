@@ -175,9 +175,10 @@ not a line
 
     #[test]
     fn a_full_group_is_followed_by_another_and_all_speakers_are_members_of_theirs() {
-        let log: String = (0..10)
+        let log = (0..10)
             .map(|i| format!("[10:00] <n{i}> words {i}\n"))
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         let s = Script::read(&[log.clone(), log], 4);
         assert_eq!(s.nicks.len(), 10);
         assert_eq!(

@@ -83,6 +83,7 @@ pub struct Core {
     unaddressed: Vec<(String, String, Body, i64)>,
     connected: bool,
     synced: bool,
+    resumed: bool,
     session: String,
     last_n: u64,
     /// What the edge was told of it.
@@ -125,6 +126,7 @@ impl Core {
             unaddressed: Vec::new(),
             connected: false,
             synced: false,
+            resumed: false,
             session: String::new(),
             last_n: 0,
             acked_n: 0,
@@ -272,7 +274,7 @@ impl Core {
             self.updates
                 .push(Update::Conversation(conversation.to_owned()));
         }
-        // said again after a break, as the edge may not have had it
+        // said again on resume, as the edge may not have had it
         self.reconfirm.insert(conversation.to_owned());
         if self.connected {
             self.out.push(read_frame(conversation, seq));

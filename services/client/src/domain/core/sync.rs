@@ -37,6 +37,11 @@ impl Core {
         }
         let id = head.conversation.clone();
         let me = self.me().unwrap_or_default().to_owned();
+        let read = self.conversations.get(&id).map_or(0, |c| c.read(&me));
+        if read > head.read_seq {
+            // the edge that was told is gone, and nobody else knows
+            self.out.push(read_frame(&id, read));
+        }
         let last = head.last_message.take();
         self.conversations
             .entry(id.clone())
@@ -304,7 +309,9 @@ impl Core {
         for id in ids {
             self.hold_live(&id);
         }
-        self.confirm_again();
+        if self.resumed {
+            self.confirm_again();
+        }
         self.updates.push(Update::Synced);
     }
 

@@ -253,6 +253,40 @@ fn what_was_confirmed_in_a_connection_that_broke_is_confirmed_again() {
 }
 
 #[test]
+fn a_read_mark_that_got_lost_with_an_edge_is_said_again_when_a_head_shows_it() {
+    let mut core = opened(Pages::All);
+    core.on_frame(frame(2, Frame::Synced(Synced {})), Duration::ZERO);
+    core.on_frame(frame(3, Frame::Event(event(5))), Duration::ZERO);
+    core.read(C, 5);
+    out(&mut core);
+    core.disconnected();
+    core.on_frame(welcome("s2", false), Duration::ZERO);
+    core.on_frame(frame(2, head(7)), Duration::ZERO);
+    let sent = out(&mut core);
+    assert!(sent.iter().any(|f| matches!(f, Out::Read(r) if r.seq == 5)));
+}
+
+#[test]
+fn what_is_processed_is_acknowledged_even_if_nothing_is_said() {
+    let mut core = opened(Pages::All);
+    core.take_out(Duration::ZERO);
+    for n in 2..60 {
+        core.on_frame(frame(n, Frame::Synced(Synced {})), Duration::ZERO);
+    }
+    assert!(core.take_out(Duration::ZERO).0.is_empty());
+    core.on_frame(frame(70, Frame::Synced(Synced {})), Duration::ZERO);
+    let (said, _) = core.take_out(Duration::ZERO);
+    assert_eq!(
+        said,
+        [ClientFrame {
+            ack: 70,
+            frame: None
+        }]
+    );
+    assert!(core.take_out(Duration::ZERO).0.is_empty());
+}
+
+#[test]
 fn unanswered_events_are_sent_again_on_return_and_shown_once() {
     let mut core = Core::new(Pages::All);
     core.submit("bob", "id1".into(), body("hello"), 0);
