@@ -84,7 +84,7 @@ impl Default for Config {
             edge_cooldown_ms: 5_000,
             edge_idle_ms: 60_000,
             deliver_group: 512,
-            deliver_in_flight: 8,
+            deliver_in_flight: 64,
             partition_queue: 8_192,
             typing_queue: 1_024,
         }

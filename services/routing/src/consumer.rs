@@ -118,8 +118,11 @@ impl Consumer {
                     return Ok(());
                 };
                 active.queued += records.len();
-                // a lane that has ended was given up
-                let _ = active.records.send(records);
+                if active.records.send(records).is_err() {
+                    let reason = format!("delivery of partition {partition} ended by itself");
+                    self.lifecycle.fail(reason);
+                    return Ok(());
+                }
                 if active.queued > self.shared.config.partition_queue && !active.paused {
                     active.paused = true;
                     self.reader.pause(partition, true).await?;
@@ -130,13 +133,33 @@ impl Consumer {
                 let again: Vec<u32> = partitions.iter().map(|(p, _)| *p).collect();
                 self.give_up(&again).await;
                 for (partition, offset) in partitions {
-                    self.assigned(partition, offset).await?;
+                    self.insist_on(partition, offset).await?;
                 }
                 Ok(())
             }
             Next::Revoked(partitions) => {
                 self.give_up(&partitions).await;
                 Ok(())
+            }
+        }
+    }
+
+    /// Begins with a partition, however often that takes: nobody else would.
+    async fn insist_on(&mut self, partition: u32, offset: u64) -> Result<(), Error> {
+        let mut wait = WAIT.0;
+        loop {
+            match self.assigned(partition, offset).await {
+                // given to another meanwhile, or there is nothing more to read
+                Ok(()) | Err(Error::Log(LogError::NotAssigned(_) | LogError::Closed)) => {
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, partition, "beginning with a partition failed");
+                }
+            }
+            tokio::select! {
+                () = self.lifecycle.stopped() => return Ok(()),
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT.1),
             }
         }
     }

@@ -218,20 +218,17 @@ impl Stream {
                 request = self.requests.recv() => Ok(request),
                 () = idle => Err(()),
             };
-            let request = match next {
-                Ok(request) => request?,
-                Err(()) => {
-                    // whoever sends holds this lock, so nothing is sent to one that is forgotten
-                    let shared = Arc::clone(&self.shared);
-                    let mut streams = shared.streams.lock();
-                    match self.requests.try_recv() {
-                        Ok(request) => request,
-                        Err(_) => {
-                            streams.remove(&self.edge);
-                            return None;
-                        }
-                    }
-                }
+            let request = if let Ok(request) = next {
+                request?
+            } else {
+                // whoever sends holds this lock, so nothing is sent to one that is forgotten
+                let shared = Arc::clone(&self.shared);
+                let mut streams = shared.streams.lock();
+                let Ok(request) = self.requests.try_recv() else {
+                    streams.remove(&self.edge);
+                    return None;
+                };
+                request
             };
             if request.epoch >= self.refuse_below {
                 return Some(request);

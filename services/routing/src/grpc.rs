@@ -4,9 +4,12 @@ use std::{pin::pin, sync::Arc};
 
 use futures::{FutureExt, StreamExt};
 use tandem_chassis::{Lifecycle, grpc::status, lifecycle::OnEnd};
-use tandem_proto::routing::{
-    AnswerBatch, MembersRequest, MembersResponse, SubmitBatch, routing_server::Routing,
-    submit_item::What,
+use tandem_proto::{
+    client::Typing,
+    routing::{
+        AnswerBatch, MembersRequest, MembersResponse, SubmitBatch, routing_server::Routing,
+        submit_item::What,
+    },
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -92,6 +95,10 @@ impl Grpc {
                     None => break,
                 }
             }
+            if stopping && stream.is_unconfirmed() {
+                // the edge sends it to another replica
+                return;
+            }
             stream.pump();
             let batch = stream.answers();
             if !batch.is_empty()
@@ -115,20 +122,15 @@ impl Grpc {
                     submit,
                     traceparent: item.traceparent,
                 }),
-                Some(What::Typing(typing)) => {
-                    if self
-                        .typing
-                        .try_send(Signal {
-                            user: item.user,
-                            typing,
-                        })
-                        .is_err()
-                    {
-                        self.shared.metrics.typing_dropped.add(1);
-                    }
-                }
+                Some(What::Typing(typing)) => self.typing(item.user, typing),
                 None => {}
             }
+        }
+    }
+
+    fn typing(&self, user: String, typing: Typing) {
+        if self.typing.try_send(Signal { user, typing }).is_err() {
+            self.shared.metrics.typing_dropped.add(1);
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What routing keeps when something behind it fails.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+
 mod world;
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
@@ -173,7 +176,7 @@ async fn killed_again_and_again_it_loses_nothing_and_keeps_the_order() {
             };
             submits.push(client.submit(GROUP, kind));
         }
-        ids.extend(submits.iter().map(|s| s.event_id.clone()).filter(|_| true));
+        ids.extend(submits.iter().map(|s| s.event_id.clone()));
         let references = client.send_as("alice", "d", submits.clone());
         let answered = if round == 7 {
             references.len()
@@ -536,5 +539,4 @@ async fn a_slow_conversation_does_not_hold_up_the_others() {
         Answered::Accepted(_)
     ));
     let _ = client.answer(references[0]).await;
-    assert!(Arc::strong_count(&world.log) > 0);
 }

@@ -189,7 +189,7 @@ async fn a_group_is_begun_filled_and_left_without_waiting_between() {
     for reference in references {
         match client.answer(reference).await {
             tandem_proto::routing::answer::Result::Accepted(a) => seqs.push(a.seq),
-            other => panic!("{other:?}"),
+            other @ tandem_proto::routing::answer::Result::Rejected(_) => panic!("{other:?}"),
         }
     }
     world.edge.has(d, 4).await;

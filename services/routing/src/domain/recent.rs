@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_found_for_the_whole_window_and_only_of_the_same_sender() {
-        let mut dedupe = Dedupe::new(Duration::from_secs(60), 7);
+        let mut dedupe = Dedupe::new(Duration::from_mins(1), 7);
         assert_eq!(dedupe.first("a@x.test", id(1), Seq(1), UnixMillis(0)), None);
         assert_eq!(dedupe.first("b@x.test", id(1), Seq(2), UnixMillis(0)), None);
         assert_eq!(
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_is_older_than_two_windows_is_forgotten() {
-        let mut dedupe = Dedupe::new(Duration::from_secs(60), 7);
+        let mut dedupe = Dedupe::new(Duration::from_mins(1), 7);
         dedupe.first("a@x.test", id(1), Seq(1), UnixMillis(0));
         dedupe.first("a@x.test", id(2), Seq(2), UnixMillis(61_000));
         dedupe.first("a@x.test", id(3), Seq(3), UnixMillis(122_000));

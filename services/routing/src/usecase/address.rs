@@ -271,7 +271,9 @@ impl Lane {
         match folder.fold(one.seq(), &one.sender, kind) {
             Ok(audience) => {
                 if audience.changed {
-                    self.shared.directory.publish(&one.conversation, folder);
+                    self.shared
+                        .directory
+                        .publish(&one.conversation, folder, Some(one.id));
                 }
                 let users = if audience.left.is_empty() {
                     Users::Members(audience.members)
@@ -358,25 +360,20 @@ impl Lane {
         let (facts, deadline) = (&self.shared.facts, self.lookup_timeout());
         let ask = |request: LookupRequest| facts.lookup(request, deadline);
         let conversation = one.conversation.id.as_str().to_owned();
-        let after = match after {
-            Some(after) => after,
-            None => {
-                let marks_of = one.sender.as_str().to_owned();
-                let conversation = conversation.clone();
-                let request = LookupRequest {
-                    conversation,
-                    marks_of,
-                    ..LookupRequest::default()
-                };
-                let marks = ask(request).await?.marks.unwrap_or_default();
-                // history may have this very receipt, and then its marks say nothing of what was before
-                let read = matches!(one.kind(), Some(Kind::Receipt(r)) if r.read > 0);
-                Seq(if read { marks.read } else { marks.delivered })
-            }
+        let after = if let Some(after) = after {
+            after
+        } else {
+            let request = LookupRequest {
+                conversation: conversation.clone(),
+                marks_of: one.sender.as_str().to_owned(),
+                ..LookupRequest::default()
+            };
+            let marks = ask(request).await?.marks.unwrap_or_default();
+            let read = matches!(one.kind(), Some(Kind::Receipt(r)) if r.read > 0);
+            Seq(if read { marks.read } else { marks.delivered })
         };
-        if after >= up_to {
-            return Ok(Vec::new());
-        }
+        // history may have this very receipt; then its last event is as much as can be said of it
+        let after = after.min(Seq(up_to.0.saturating_sub(1)));
         let request = LookupRequest {
             conversation,
             authors_after: after.0,

@@ -59,10 +59,18 @@ pub struct Known {
     relations: BTreeMap<Address, Arc<Relations>>,
     group: Option<Arc<Group>>,
     target: Option<(Seq, Option<Target>)>,
-    /// Where history has an earlier copy of it.
-    earlier: Option<Option<Seq>>,
+    earlier: Earlier,
     /// They could not be had.
     refused: Option<Refused>,
+}
+
+/// Whether history has an earlier copy of an item.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    #[default]
+    NotAsked,
+    Unseen,
+    At(Seq),
 }
 
 /// What to find out.
@@ -78,7 +86,7 @@ pub enum Learned {
     Relations(Vec<(Address, Arc<Relations>)>),
     Group(Arc<Group>),
     Target(Seq, Option<Target>),
-    Earlier(Option<Seq>),
+    Earlier(Earlier),
 }
 
 /// What an item comes to.
@@ -101,7 +109,7 @@ impl Known {
             Ok(Learned::Relations(relations)) => self.relations.extend(relations),
             Ok(Learned::Group(group)) => self.group = Some(group),
             Ok(Learned::Target(seq, target)) => self.target = Some((seq, target)),
-            Ok(Learned::Earlier(seq)) => self.earlier = Some(seq),
+            Ok(Learned::Earlier(earlier)) => self.earlier = earlier,
             Err(refused) => self.refused = Some(refused),
         }
     }
@@ -157,11 +165,7 @@ impl Admission {
     }
 
     /// Which conversation `user` means.
-    pub fn conversation_of(
-        &self,
-        user: &Address,
-        submit: &Submit,
-    ) -> Result<ConversationId, Refused> {
+    pub fn conversation_of(user: &Address, submit: &Submit) -> Result<ConversationId, Refused> {
         const FORM: Refused =
             Refused::new(Code::InvalidArgument, "no such form of a conversation id");
         if submit.conversation.is_empty() {
@@ -209,7 +213,7 @@ impl Admission {
         {
             return Decision::Earlier(seq, at);
         }
-        if let Some(Some(seq)) = known.earlier {
+        if let Earlier::At(seq) = known.earlier {
             // when the log took it is forgotten; the sender's own time of it is not far
             let at = i64::try_from(item.event_id.0.as_u64_pair().0 >> 16).unwrap_or_default();
             return Decision::Earlier(seq, UnixMillis(at));
@@ -232,7 +236,7 @@ impl Admission {
                 request,
             },
             // a refusal of what the log has would be untrue
-            Verdict::Refuse(_) if item.retry && known.earlier.is_none() => {
+            Verdict::Refuse(_) if item.retry && known.earlier == Earlier::NotAsked => {
                 Decision::Ask(Question::Earlier)
             }
             Verdict::Refuse(refused) => Decision::Refuse(refused),
@@ -287,7 +291,7 @@ impl Admission {
                     .place_of(&item, sender.as_str(), event_id, deadline)
                     .await;
                 let place = place.map_err(|_| down("an earlier copy cannot be looked up now"))?;
-                Ok(Learned::Earlier(place))
+                Ok(Learned::Earlier(place.map_or(Earlier::Unseen, Earlier::At)))
             }
         }
     }

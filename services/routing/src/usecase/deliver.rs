@@ -10,7 +10,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use ahash::AHashMap;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tandem_chassis::{Doors, telemetry::TRACEPARENT};
+use tandem_chassis::{
+    Doors,
+    telemetry::{self, TRACEPARENT},
+};
 use tandem_ephemeral::{Ephemeral, Reach};
 use tandem_kernel::{Address, ConversationId, EdgeId, Seq, UnixMillis, event::Event};
 use tandem_log::{Log, Stored};
@@ -405,16 +408,15 @@ pub(super) fn placed(mut event: Event, stored: &Stored) -> Event {
     event
 }
 
+/// The trace of the event's delivery; empty when it is not sampled.
 fn traceparent(stored: &Stored) -> String {
-    let header = stored
-        .record
-        .headers
-        .iter()
-        .find(|(name, _)| name == TRACEPARENT);
-    header
-        .and_then(|(_, value)| std::str::from_utf8(value).ok())
-        .unwrap_or_default()
-        .to_owned()
+    let headers = &stored.record.headers;
+    let Some((_, value)) = headers.iter().find(|(name, _)| name == TRACEPARENT) else {
+        return String::new();
+    };
+    let parent = std::str::from_utf8(value).unwrap_or_default();
+    let span = telemetry::child(parent, || tracing::info_span!("routing.deliver"));
+    telemetry::traceparent(&span)
 }
 
 /// Requests for the edges, in order for each edge: deliveries and about how many bytes.
@@ -451,13 +453,11 @@ fn deliveries(
                 return;
             };
             for (edge, session) in &sessions[*index as usize] {
-                match at_edges.iter_mut().find(|(e, _)| e == edge) {
-                    Some((_, list)) => list.push(session.clone()),
-                    None => {
-                        let mut list = Vec::with_capacity(4);
-                        list.push(session.clone());
-                        at_edges.push((*edge, list));
-                    }
+                let known = at_edges.iter_mut().find(|(e, _)| e == edge);
+                if let Some((_, list)) = known {
+                    list.push(session.clone());
+                } else {
+                    at_edges.push((*edge, vec![session.clone()]));
                 }
             }
         });

@@ -124,17 +124,20 @@ impl Directory {
         (owned || now < entry.loaded_at + self.fresh).then(|| Arc::clone(&entry.view))
     }
 
-    /// The group without what is pending, up to its `as_of`.
-    pub async fn settled(&self, conversation: &Conversation) -> Result<Arc<Group>, Error> {
+    /// The group up to its `as_of`, and the group with what is pending.
+    pub async fn both(
+        &self,
+        conversation: &Conversation,
+    ) -> Result<(Arc<Group>, Arc<Group>), Error> {
         let now = self.doors.clock.monotonic();
         if self.view(conversation, now).is_none() {
             self.load(conversation).await?;
         }
         let mut entries = self.entries.lock();
-        let base = entries
-            .get_mut(&conversation.id)
-            .map(|e| Arc::clone(&e.base));
-        Ok(base.unwrap_or_default())
+        let entry = entries.get_mut(&conversation.id);
+        Ok(entry.map_or_else(Default::default, |e| {
+            (Arc::clone(&e.base), Arc::clone(&e.view))
+        }))
     }
 
     /// Reads the group's row for admission.
@@ -147,7 +150,7 @@ impl Directory {
     /// Reads the group's row for the reader of its partition, which folds it from there on.
     pub async fn load_to_fold(&self, conversation: &Conversation) -> Result<Folder, Error> {
         let folder = self.read(&conversation.id).await?;
-        self.publish(conversation, &folder);
+        self.publish(conversation, &folder, None);
         Ok(folder)
     }
 
@@ -159,9 +162,14 @@ impl Directory {
         )
     }
 
-    /// The reader of the partition has folded the group up to here.
-    pub fn publish(&self, conversation: &Conversation, folder: &Folder) {
+    /// The reader of the partition has folded the group up to here, the event `by` last.
+    pub fn publish(&self, conversation: &Conversation, folder: &Folder, by: Option<EventId>) {
         let now = self.doors.clock.monotonic();
+        if let Some(by) = by
+            && let Some(entry) = self.entries.lock().get_mut(&conversation.id)
+        {
+            entry.pending.retain(|p| p.event_id != by);
+        }
         let tenure = self.tenure(conversation.partition);
         let owned = if tenure % 2 == 1 { tenure } else { 0 };
         self.put(&conversation.id, Arc::clone(folder.group()), now, owned);
@@ -256,16 +264,16 @@ impl Directory {
                 .and_then(|e| e.blocks.clone())
                 .filter(|(e, _)| *e == epoch)
         };
-        let blocks = match held {
-            Some((_, blocks)) => blocks,
-            None => {
-                let blocks = Arc::new(blocks_in(view, relations)?);
-                let mut entries = self.entries.lock();
-                if let Some(entry) = entries.get_mut(id).filter(|e| Arc::ptr_eq(&e.view, view)) {
-                    entry.blocks = Some((epoch, Arc::clone(&blocks)));
-                }
-                blocks
+        let blocks = if let Some((_, blocks)) = held {
+            blocks
+        } else {
+            let blocks = Arc::new(blocks_in(view, relations)?);
+            let mut entries = self.entries.lock();
+            let entry = entries.get_mut(id).filter(|e| Arc::ptr_eq(&e.view, view));
+            if let Some(entry) = entry {
+                entry.blocks = Some((epoch, Arc::clone(&blocks)));
             }
+            blocks
         };
         let of = blocks.iter().filter(|(_, blocked)| blocked == sender);
         Ok(of.map(|(blocker, _)| blocker.clone()).collect())

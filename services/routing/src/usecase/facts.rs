@@ -118,14 +118,13 @@ impl EventFacts {
             return Err(DOWN);
         }
         let mut history = self.history.clone();
-        match tokio::time::timeout(deadline, history.lookup(request)).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(_)) | Err(_) => {
-                self.metrics.lookup_failed.add(1);
-                *self.down_until.lock() = self.doors.clock.monotonic() + self.cooldown;
-                Err(DOWN)
-            }
-        }
+        let answer = tokio::time::timeout(deadline, history.lookup(request)).await;
+        let Ok(Ok(response)) = answer else {
+            self.metrics.lookup_failed.add(1);
+            *self.down_until.lock() = self.doors.clock.monotonic() + self.cooldown;
+            return Err(DOWN);
+        };
+        Ok(response.into_inner())
     }
 }
 

@@ -45,7 +45,10 @@ pub async fn members(
             joined_seqs: vec![0, 0],
         });
     }
-    let group = directory.settled(&conversation).await?;
+    // a person sees at once what they have changed, services what is certain
+    let (base, view) = directory.both(&conversation).await?;
+    let as_of_seq = base.as_of.0;
+    let group = if user.is_some() { view } else { base };
     match user {
         Some(user) if !group.is_member(&user) => return Err(OUTSIDER),
         None if !group.exists() => {
@@ -66,7 +69,7 @@ pub async fn members(
     };
     Ok(MembersResponse {
         members: Some(members),
-        as_of_seq: group.as_of.0,
+        as_of_seq,
         joined_seqs,
     })
 }

@@ -111,13 +111,11 @@ impl RelationsCache {
             };
             let mut client = self.client.clone();
             let answer = tokio::time::timeout(self.timeout, client.relations(request)).await;
-            let response = match answer {
-                Ok(Ok(response)) => response.into_inner(),
-                Ok(Err(_)) | Err(_) => {
-                    *self.down_until.lock() = self.doors.clock.monotonic() + self.cooldown;
-                    return self.entries.get(user).map(|e| e.relations).ok_or(DOWN);
-                }
+            let Ok(Ok(response)) = answer else {
+                *self.down_until.lock() = self.doors.clock.monotonic() + self.cooldown;
+                return self.entries.get(user).map(|e| e.relations).ok_or(DOWN);
             };
+            let response = response.into_inner();
             let relations = Arc::new(Relations::from_response(&response));
             let loaded_at = self.doors.clock.monotonic();
             let changed = held

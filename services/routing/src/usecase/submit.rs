@@ -89,7 +89,8 @@ enum Done {
     Appended {
         slots: Vec<Slot>,
         results: Vec<Result<Appended, LogError>>,
-        wait: Duration,
+        /// How long was waited before this repetition; `None`: it was the first time.
+        waited: Option<Duration>,
     },
     Learned(ConversationId, Result<Learned, Refused>),
 }
@@ -104,6 +105,8 @@ pub struct Stream {
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     answers: Vec<Answer>,
     queued: usize,
+    /// Appends being repeated.
+    repeating: usize,
 }
 
 impl Stream {
@@ -116,6 +119,7 @@ impl Stream {
             under_way: FuturesUnordered::new(),
             answers: Vec::new(),
             queued: 0,
+            repeating: 0,
         }
     }
 
@@ -127,6 +131,11 @@ impl Stream {
     /// Whether nothing is waiting or under way.
     pub fn is_idle(&self) -> bool {
         self.queued == 0 && self.under_way.is_empty()
+    }
+
+    /// Whether the log does not confirm what is under way.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.repeating > 0
     }
 
     /// The answers since the last call, in order for each conversation.
@@ -198,7 +207,7 @@ impl Stream {
         if let Some(found) = self.conversations.get_mut(submit.conversation.as_str()) {
             return Ok((user, Arc::clone(found)));
         }
-        let id = self.shared.conversation_of(&user, submit)?;
+        let id = Admission::conversation_of(&user, submit)?;
         let conversation = self.conversations.entry(&id.as_str().to_owned(), || {
             Conversation::new(id, self.shared.partitions)
         });
@@ -218,12 +227,12 @@ impl Stream {
                     }
                 }
                 if records.len() >= self.shared.config.append_group {
-                    self.append(mem::take(&mut slots), mem::take(&mut records), RETRY.0);
+                    self.append(mem::take(&mut slots), mem::take(&mut records));
                 }
             }
         }
         if !records.is_empty() {
-            self.append(slots, records, RETRY.0);
+            self.append(slots, records);
         }
     }
 
@@ -339,7 +348,7 @@ impl Stream {
         }
     }
 
-    fn append(&self, slots: Vec<Slot>, records: Vec<(u32, Record)>, wait: Duration) {
+    fn append(&self, slots: Vec<Slot>, records: Vec<(u32, Record)>) {
         let shared = Arc::clone(&self.shared);
         let begun = shared.doors.clock.monotonic();
         // called here, not in the future: the calls' order is the log's
@@ -351,7 +360,7 @@ impl Stream {
             Done::Appended {
                 slots,
                 results,
-                wait,
+                waited: None,
             }
         };
         self.under_way.push(done.boxed());
@@ -369,8 +378,9 @@ impl Stream {
             Done::Appended {
                 mut slots,
                 results,
-                wait,
+                waited,
             } => {
+                self.repeating -= usize::from(waited.is_some());
                 let mut results = results.into_iter();
                 for slot in &mut slots {
                     self.appended(slot, &mut results);
@@ -397,6 +407,7 @@ impl Stream {
                     }
                 }
                 if !again.is_empty() {
+                    let wait = waited.map_or(RETRY.0, |w| (w * 2).min(RETRY.1));
                     self.append_again(again, wait);
                 }
             }
@@ -458,7 +469,7 @@ impl Stream {
 
     /// What became of these is not known, so they are neither accepted nor rejected: they go to the log
     /// again, marked, and readers drop the copies.
-    fn append_again(&self, slots: Vec<Slot>, wait: Duration) {
+    fn append_again(&mut self, slots: Vec<Slot>, wait: Duration) {
         let shared = Arc::clone(&self.shared);
         let mut records = Vec::new();
         for slot in &slots {
@@ -473,13 +484,14 @@ impl Stream {
             events = records.len(),
             "the log did not confirm events; appending them again"
         );
+        self.repeating += 1;
         let done = async move {
             tokio::time::sleep(wait).await;
             let results = shared.log.append(&shared.topic, records).await;
             Done::Appended {
                 slots,
                 results,
-                wait: (wait * 2).min(RETRY.1),
+                waited: Some(wait),
             }
         };
         self.under_way.push(done.boxed());

@@ -2,6 +2,14 @@
 //! they are told.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    missing_docs,
+    reason = "a test that cannot go on fails"
+)]
 
 mod faults;
 mod peers;

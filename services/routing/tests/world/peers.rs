@@ -26,10 +26,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::at;
 
+/// A person's version and contacts.
+type Contacts = (u64, BTreeMap<String, State>);
+
 /// accounts.
 pub struct FakeAccounts {
     log: Arc<dyn Log>,
-    contacts: Mutex<BTreeMap<String, (u64, BTreeMap<String, State>)>>,
+    contacts: Mutex<BTreeMap<String, Contacts>>,
     pub down: AtomicBool,
     pub asked: AtomicUsize,
 }
