@@ -12,7 +12,7 @@ use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd};
 
 use crate::{
     Config, connection,
-    domain::session::Rules,
+    domain::effect::Rules,
     mailbox::Bound,
     metrics::Metrics,
     usecase::{
@@ -57,13 +57,19 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Runs a session on a new connection.
-    pub fn serve(self: &Arc<Self>, wire: Wire) {
-        self.lifecycle.spawn(
-            "edge session",
-            OnEnd::Fine,
-            connection::run(Arc::clone(self), wire),
-        );
+    /// Runs a session on a connection once it is made.
+    pub fn serve(self: &Arc<Self>, wire: impl Future<Output = Option<Wire>> + Send + 'static) {
+        let edge = Arc::clone(self);
+        // boxed one by one: what is over takes no memory for the session's life
+        let wire = Box::pin(wire);
+        let task = async move {
+            let made = wire.await;
+            if let Some(wire) = made {
+                connection::run(edge, Box::new(wire)).await;
+            }
+        };
+        self.lifecycle
+            .spawn("edge session", OnEnd::Fine, Box::pin(task));
     }
 
     /// Whether new sessions are turned away.

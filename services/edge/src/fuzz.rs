@@ -10,9 +10,10 @@ use tandem_proto::{
 };
 
 use crate::domain::{
+    effect::{Answer, Effect, Grant, Refusal, Rules},
     frame::Parcel,
     retained::Bound,
-    session::{Answer, Effect, Grant, Refusal, Rules, Session},
+    session::Session,
 };
 
 /// Decodes the bytes as each kind of frame. What is read is written and read again as the same.
@@ -40,7 +41,7 @@ pub fn rules() -> Rules {
     Rules {
         hello_within: Duration::from_secs(10),
         heartbeat: Duration::from_secs(30),
-        resume_within: Duration::from_secs(60),
+        resume_within: Duration::from_mins(1),
         events: (5, 8),
         frames: (10, 20),
         conversations: 3,
@@ -141,7 +142,7 @@ fn step(
             }
         }
         3 => session.on_authenticated(
-            grant(*now + Duration::from_secs(300)).ok_or_else(|| Refusal::new(Code::Internal, "")),
+            grant(*now + Duration::from_mins(5)).ok_or_else(|| Refusal::new(Code::Internal, "")),
             *now,
             out,
         ),
@@ -152,7 +153,7 @@ fn step(
         5 => session.on_registered(out),
         6 => {
             if let Ok(head) = Head::decode(body) {
-                session.on_sync(vec![head], arg % 2 == 0, out);
+                session.on_sync(vec![head], arg.is_multiple_of(2), out);
             }
         }
         7 => {
@@ -171,7 +172,7 @@ fn step(
                         }
                     }
                     server_frame::Frame::Presence(presence) => {
-                        session.on_presences(vec![presence], out)
+                        session.on_presences(vec![presence], out);
                     }
                     other => {
                         if let Some(parcel) = Parcel::new(&other) {
@@ -185,7 +186,7 @@ fn step(
         9 => {
             let n = u64::from(arg);
             if session.resumable(n)
-                && let Some(grant) = grant(*now + Duration::from_secs(300))
+                && let Some(grant) = grant(*now + Duration::from_mins(5))
             {
                 session.on_resume(n, grant, *now, out);
                 return true;

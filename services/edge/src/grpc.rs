@@ -38,7 +38,11 @@ impl Edge {
             let Some(mut parcel) = Parcel::new(&frame) else {
                 continue;
             };
-            if self.parcels.fetch_add(1, Ordering::Relaxed) % 64 == 0 {
+            if self
+                .parcels
+                .fetch_add(1, Ordering::Relaxed)
+                .is_multiple_of(64)
+            {
                 parcel.sampled_at = Some(self.doors.clock.monotonic());
             }
             parcels.push((delivery.sessions, Arc::new(parcel)));
@@ -95,8 +99,8 @@ impl Messenger for Grpc {
         request: Request<Streaming<ClientFrame>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let (to, out) = mpsc::channel(16);
-        self.0
-            .serve(Wire::Grpc(GrpcWire::new(request.into_inner(), to)));
+        let wire = Wire::Grpc(GrpcWire::new(request.into_inner(), to));
+        self.0.serve(async move { Some(wire) });
         Ok(Response::new(ReceiverStream::new(out)))
     }
 }

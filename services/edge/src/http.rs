@@ -10,7 +10,6 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tandem_chassis::lifecycle::OnEnd;
 use tandem_kernel::Code;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -18,7 +17,6 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    connection,
     edge::Edge,
     wire::{Wire, ws_config},
 };
@@ -103,19 +101,18 @@ async fn connect(State(edge): State<Arc<Edge>>, mut request: Request) -> Respons
     };
     let upgraded = hyper::upgrade::on(&mut request);
     drop(request);
-    let lifecycle = edge.lifecycle.clone();
     let json = protocol == Some(JSON);
-    lifecycle.spawn("edge session", OnEnd::Fine, async move {
-        let Ok(socket) = upgraded.await else { return };
-        let config = ws_config(
-            edge.config.frame_bytes as usize,
-            edge.config.read_buffer_bytes as usize,
-            edge.config.write_buffer_bytes as usize,
-        );
-        let stream =
-            WebSocketStream::from_raw_socket(TokioIo::new(socket), Role::Server, Some(config))
-                .await;
-        connection::run(edge, Wire::Ws(stream, json)).await;
+    let config = ws_config(
+        edge.config.frame_bytes as usize,
+        edge.config.read_buffer_bytes as usize,
+        edge.config.write_buffer_bytes as usize,
+    );
+    edge.serve(async move {
+        let socket = TokioIo::new(upgraded.await.ok()?);
+        Some(Wire::Ws(
+            WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await,
+            json,
+        ))
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();

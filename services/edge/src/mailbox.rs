@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     domain::{
+        effect::{Answer, Grant},
         frame::Parcel,
-        session::{Answer, Grant},
     },
     wire::Wire,
 };

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Error,
-    domain::{retained, session::Rules},
+    domain::{effect::Rules, retained},
     edge::Edge,
     grpc::Grpc,
     http,

@@ -62,6 +62,11 @@ impl Carrier {
     }
 }
 
+/// The connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is gone")]
+pub struct Lost;
+
 /// A connection.
 pub enum Wire {
     /// A WebSocket (RFC 6455) and whether it speaks JSON.
@@ -149,36 +154,36 @@ impl Wire {
     }
 
     /// Ready when a frame can be written. An error: the connection is gone.
-    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         match self {
-            Self::Ws(stream, _) => Pin::new(stream).poll_ready(cx).map_err(drop),
-            Self::Grpc(wire) => wire.to.poll_reserve(cx).map_err(drop),
+            Self::Ws(stream, _) => Pin::new(stream).poll_ready(cx).map_err(|_| Lost),
+            Self::Grpc(wire) => wire.to.poll_reserve(cx).map_err(|_| Lost),
         }
     }
 
     /// Writes a frame, after [`Wire::poll_ready`].
-    pub fn start_send(&mut self, frame: &Frame) -> Result<(), ()> {
+    pub fn start_send(&mut self, frame: &Frame) -> Result<(), Lost> {
         match self {
             Self::Ws(stream, false) => Pin::new(stream)
                 .start_send(Message::Binary(frame.bytes()))
-                .map_err(drop),
+                .map_err(|_| Lost),
             Self::Ws(stream, true) => match json::server_frame_to_json(&frame.message()) {
                 Ok(text) => Pin::new(stream)
                     .start_send(Message::text(text))
-                    .map_err(drop),
+                    .map_err(|_| Lost),
                 Err(error) => {
                     tracing::error!(%error, "a server frame has no json mapping");
-                    Err(())
+                    Err(Lost)
                 }
             },
-            Self::Grpc(wire) => wire.to.send_item(Ok(frame.message())).map_err(drop),
+            Self::Grpc(wire) => wire.to.send_item(Ok(frame.message())).map_err(|_| Lost),
         }
     }
 
     /// Ready when everything written is on its way.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         match self {
-            Self::Ws(stream, _) => Pin::new(stream).poll_flush(cx).map_err(drop),
+            Self::Ws(stream, _) => Pin::new(stream).poll_flush(cx).map_err(|_| Lost),
             Self::Grpc(_) => Poll::Ready(Ok(())),
         }
     }

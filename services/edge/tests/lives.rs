@@ -1,4 +1,12 @@
 //! Sessions' lives: breaks, resumes, replacements, slow readers, lost stores, drains.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod common;
 

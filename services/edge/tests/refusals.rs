@@ -1,4 +1,12 @@
 //! What a device may not do: each with its code, and counted.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod common;
 
@@ -288,7 +296,7 @@ async fn silence_closes_the_connection_and_a_token_is_renewed_or_ends_the_sessio
             None => {
                 alice
                     .send(client_frame::Frame::Ping(Ping { nonce: 1 }))
-                    .await
+                    .await;
             }
         }
     };

@@ -1,12 +1,21 @@
 //! Whatever comes, and in whatever order, the session machine keeps its promises.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    missing_docs,
+    reason = "tests"
+)]
 
 use proptest::{collection::vec, prelude::*};
 use prost::Message;
 use tandem_edge::fuzz::{fuzz_frame, fuzz_session};
 use tandem_proto::client::{
-    Accepted, Body, Bye, ClientFrame, Device, DeviceClass, Event, Head, HeadsRequest, Hello, Ping,
-    Pong, Presence, Read, Received, Request, Response, ServerFrame, SetPresence, Submit, Text,
-    Typing, TypingEvent, body::Kind, client_frame, request::Op, response, server_frame,
+    Accepted, Body, Bye, ClientFrame, Device, DeviceClass, Event, Head, Heads, HeadsRequest, Hello,
+    Ping, Pong, Presence, Read, Receipt, Received, Request, Response, ServerFrame, SetPresence,
+    Submit, Text, Typing, TypingEvent, body::Kind, client_frame, request::Op, response,
+    server_frame,
 };
 
 fn conversation() -> impl Strategy<Value = String> {
@@ -28,7 +37,7 @@ fn client_frame() -> impl Strategy<Value = client_frame::Frame> {
     };
     let submit = (conversation(), "[a-z]{0,70}", any::<bool>()).prop_map(|(c, text, receipt)| {
         let kind = if receipt {
-            Kind::Receipt(Default::default())
+            Kind::Receipt(Receipt::default())
         } else {
             Kind::Text(Text {
                 text,
@@ -60,7 +69,7 @@ fn server_frame() -> impl Strategy<Value = server_frame::Frame> {
     use server_frame::Frame as F;
     prop_oneof![
         6 => (conversation(), 0u64..9).prop_map(|(conversation, seq)| F::Event(Event { conversation, seq, sender: "bob@x.test".into(), ..Event::default() })),
-        1 => (0u64..4).prop_map(|id| F::Response(Response { id, result: Some(response::Result::Heads(Default::default())) })),
+        1 => (0u64..4).prop_map(|id| F::Response(Response { id, result: Some(response::Result::Heads(Heads::default())) })),
         2 => (0u64..9).prop_map(|seq| F::Accepted(Accepted { seq, ..Accepted::default() })),
         2 => (0u64..9).prop_map(|version| F::Presence(Presence { user: "bob@x.test".into(), version, ..Presence::default() })),
         1 => Just(F::Typing(TypingEvent::default())),
@@ -85,7 +94,7 @@ fn step() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Hello, and alice is verified: most sequences are of interest only from there.
-fn opened(steps: Vec<Vec<u8>>) -> Vec<u8> {
+fn opened(steps: &[Vec<u8>]) -> Vec<u8> {
     let hello = Hello {
         device: Some(Device {
             id: "pc".into(),
@@ -111,7 +120,7 @@ proptest! {
 
     #[test]
     fn no_sequence_of_inputs_breaks_a_session(steps in vec(step(), 0..80)) {
-        fuzz_session(&opened(steps.clone()));
+        fuzz_session(&opened(&steps));
         fuzz_session(&steps.concat());
     }
 

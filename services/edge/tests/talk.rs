@@ -1,4 +1,12 @@
 //! People talk through an edge.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod common;
 
@@ -186,9 +194,8 @@ async fn before_it_is_synced_a_device_confirms_single_events_only() {
 async fn an_event_says_who_the_session_is_whatever_the_device_writes() {
     let w = World::new().await;
     let mut mallory = w.open("mallory", "pc").await;
-    let mut submit = match text("", 1, "i am alice") {
-        client_frame::Frame::Submit(s) => s,
-        _ => unreachable!(),
+    let client_frame::Frame::Submit(mut submit) = text("", 1, "i am alice") else {
+        unreachable!()
     };
     submit.conversation = ALICE_BOB.into();
     mallory.send(client_frame::Frame::Submit(submit)).await;
@@ -308,7 +315,7 @@ async fn typing_goes_to_routing_as_a_signal_and_questions_are_answered() {
     }
     match &answers[&2] {
         response::Result::Contacts(c) => {
-            assert_eq!(c.contacts[0].presence.as_ref().unwrap().version, 5)
+            assert_eq!(c.contacts[0].presence.as_ref().unwrap().version, 5);
         }
         other => panic!("{other:?}"),
     }

@@ -41,7 +41,7 @@ struct Lane<T> {
 /// The lanes to all replicas. `T` is a submitted event.
 #[derive(Debug)]
 pub struct Lanes<T> {
-    lanes: BTreeMap<LaneId, Lane<T>>,
+    by_id: BTreeMap<LaneId, Lane<T>>,
     /// Lanes by replica name, in order of names.
     names: Vec<(Arc<str>, LaneId)>,
     next: LaneId,
@@ -65,7 +65,7 @@ pub struct Give<'a, T> {
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
         Self {
-            lanes: BTreeMap::new(),
+            by_id: BTreeMap::new(),
             names: Vec::new(),
             next: 0,
             homes: AHashMap::new(),
@@ -110,17 +110,17 @@ impl<T> Lanes<T> {
                 open: 0,
                 leaving: false,
             };
-            self.lanes.insert(id, lane);
+            self.by_id.insert(id, lane);
             self.names.push((Arc::from(name), id));
             new.push((Arc::from(name), id));
         }
         self.names.sort();
         let mut ended = Vec::new();
         for (_, id) in old {
-            if let Some(lane) = self.lanes.get_mut(&id) {
+            if let Some(lane) = self.by_id.get_mut(&id) {
                 lane.leaving = true;
                 if lane.open == 0 {
-                    self.lanes.remove(&id);
+                    self.by_id.remove(&id);
                     ended.push(id);
                 }
             }
@@ -161,7 +161,7 @@ impl<T> Lanes<T> {
 
     fn place(&mut self, slot: Slot<T>) -> Option<LaneId> {
         let id = self.lane_of(&slot.conversation);
-        let Some((id, lane)) = id.and_then(|id| self.lanes.get_mut(&id).map(|l| (id, l))) else {
+        let Some((id, lane)) = id.and_then(|id| self.by_id.get_mut(&id).map(|l| (id, l))) else {
             self.waiting.push_back(slot);
             return None;
         };
@@ -184,7 +184,7 @@ impl<T> Lanes<T> {
         now: Duration,
         mut each: impl FnMut(Give<'_, T>) -> R,
     ) -> Vec<R> {
-        let Some(lane) = self.lanes.get_mut(&id) else {
+        let Some(lane) = self.by_id.get_mut(&id) else {
             return Vec::new();
         };
         let mut out = Vec::new();
@@ -206,7 +206,7 @@ impl<T> Lanes<T> {
 
     /// An answer came: the event is done. `None`: it is not (or no longer) waited for.
     pub fn answer(&mut self, id: LaneId, reference: u64) -> Option<(Arc<str>, T)> {
-        let lane = self.lanes.get_mut(&id)?;
+        let lane = self.by_id.get_mut(&id)?;
         let at = usize::try_from(reference.checked_sub(lane.base)?).ok()?;
         let slot = lane.slots.get_mut(at)?.take()?;
         self.close(id, &slot.conversation);
@@ -215,7 +215,7 @@ impl<T> Lanes<T> {
 
     fn close(&mut self, id: LaneId, conversation: &Arc<str>) {
         self.open -= 1;
-        if let Some(lane) = self.lanes.get_mut(&id) {
+        if let Some(lane) = self.by_id.get_mut(&id) {
             lane.open -= 1;
             while matches!(lane.slots.front(), Some(None)) {
                 lane.slots.pop_front();
@@ -237,9 +237,9 @@ impl<T> Lanes<T> {
 
     /// Whether the lane has nothing more to do for good; it is forgotten then.
     pub fn retire(&mut self, id: LaneId) -> bool {
-        match self.lanes.get(&id) {
+        match self.by_id.get(&id) {
             Some(lane) if lane.leaving && lane.open == 0 => {
-                self.lanes.remove(&id);
+                self.by_id.remove(&id);
                 true
             }
             Some(_) => false,
@@ -250,7 +250,7 @@ impl<T> Lanes<T> {
     /// The lane's stream is dead: what is unanswered is taken up anew, in order, by whichever lane
     /// each conversation takes now. Returns the lanes that have something to give.
     pub fn failed(&mut self, id: LaneId) -> Vec<LaneId> {
-        let Some(lane) = self.lanes.get_mut(&id) else {
+        let Some(lane) = self.by_id.get_mut(&id) else {
             return Vec::new();
         };
         let slots = std::mem::take(&mut lane.slots);
@@ -258,7 +258,7 @@ impl<T> Lanes<T> {
         lane.given = 0;
         lane.open = 0;
         if lane.leaving {
-            self.lanes.remove(&id);
+            self.by_id.remove(&id);
         }
         for slot in slots.iter().flatten() {
             self.leave_home(&slot.conversation);
@@ -286,10 +286,10 @@ impl<T> Lanes<T> {
             }
         }
         self.waiting = kept;
-        let ids: Vec<LaneId> = self.lanes.keys().copied().collect();
+        let ids: Vec<LaneId> = self.by_id.keys().copied().collect();
         for id in ids {
             let mut expired = Vec::new();
-            if let Some(lane) = self.lanes.get_mut(&id) {
+            if let Some(lane) = self.by_id.get_mut(&id) {
                 for place in lane.slots.range_mut(lane.given.min(lane.slots.len())..) {
                     if place.as_ref().is_some_and(|s| s.since < since && !s.sent)
                         && let Some(slot) = place.take()
@@ -308,7 +308,7 @@ impl<T> Lanes<T> {
 
     /// Since when the lane's open stream has had its oldest unanswered event.
     pub fn oldest_given(&self, id: LaneId) -> Option<Duration> {
-        let lane = self.lanes.get(&id)?;
+        let lane = self.by_id.get(&id)?;
         lane.slots
             .iter()
             .take(lane.given)
@@ -399,7 +399,7 @@ mod tests {
         lanes.set_replicas([]);
         assert!(lanes.failed(a).is_empty());
         lanes.submit(c(0), 2, Duration::from_secs(1));
-        assert_eq!(lanes.expire(Duration::from_secs(60)), [(c(0), 2)]);
+        assert_eq!(lanes.expire(Duration::from_mins(1)), [(c(0), 2)]);
         let b = lanes.set_replicas(["b"]).0[0].1;
         assert_eq!(given(&mut lanes, b), [(1, 1, true)]);
         assert_eq!(lanes.open(), 1);

@@ -17,7 +17,7 @@ use tandem_proto::{
 use tokio::time::timeout;
 use tonic::{Response, Status};
 
-use crate::domain::session::Refusal;
+use crate::domain::effect::Refusal;
 
 /// The ways to the other services.
 pub struct Asks {

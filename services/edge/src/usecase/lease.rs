@@ -35,7 +35,7 @@ pub async fn run(
             {
                 Ok(Ok(renewal)) => break renewal,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the lease cannot be renewed; trying again")
+                    tracing::warn!(%error, "the lease cannot be renewed; trying again");
                 }
                 Err(_) => tracing::warn!("the lease cannot be renewed in time; trying again"),
             }

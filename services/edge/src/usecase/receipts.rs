@@ -64,7 +64,7 @@ impl Coalescer {
             let now = self.doors.clock.monotonic();
             match due {
                 Some(at) if at <= now => self.flush(now),
-                Some(at) => sleep(at - now).await,
+                Some(at) => sleep(at.saturating_sub(now)).await,
                 None => tokio::select! {
                     () = self.wake.notified() => {}
                     Some(key) = refused.recv() => self.receipts.lock().forget(&key),

@@ -372,7 +372,7 @@ impl Registry {
             match timeout(self.call, client.changed(ChangedRequest { users })).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(status)) => {
-                    tracing::debug!(error = status.message(), "presence was not told")
+                    tracing::debug!(error = status.message(), "presence was not told");
                 }
                 Err(_) => tracing::debug!("presence was not told in time"),
             }

@@ -14,7 +14,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     Config,
-    domain::session::{Grant, Refusal, check_status},
+    domain::{
+        effect::{Grant, Refusal},
+        session::check_status,
+    },
     usecase::{asks::Asks, tokens::Tokens},
 };
 
@@ -62,7 +65,7 @@ impl SignIn {
             if let Ok(Ok(key)) = timeout(Duration::from_millis(self.config.call_ms), call).await {
                 *self.vapid.write() = key.into_inner().public_key;
                 // it may be another after push's restart
-                sleep(Duration::from_secs(60)).await;
+                sleep(Duration::from_mins(1)).await;
             } else {
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));

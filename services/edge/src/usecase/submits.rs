@@ -28,9 +28,9 @@ use tonic::Streaming;
 
 use crate::{
     domain::{
+        effect::Answer,
         lanes::{LaneId, Lanes},
         receipts::Key,
-        session::Answer,
     },
     mailbox::{Bound, Item},
     metrics::Metrics,

@@ -39,7 +39,7 @@ const GENERATION: u16 = 1;
 
 enum State {
     Begin,
-    Reading(Streaming<SyncPart>, Option<OwnedSemaphorePermit>),
+    Reading(Box<Streaming<SyncPart>>, Option<OwnedSemaphorePermit>),
     Done,
 }
 
@@ -95,7 +95,7 @@ impl Syncer {
                         continue;
                     }
                     Ok(Err(error)) => {
-                        tracing::warn!(%error, "end offsets cannot be had; trying again")
+                        tracing::warn!(%error, "end offsets cannot be had; trying again");
                     }
                     Err(_) => tracing::warn!("end offsets cannot be had in time; trying again"),
                 }
@@ -159,7 +159,9 @@ impl Run {
             match &mut self.state {
                 State::Done => return None,
                 State::Begin => match self.begin().await {
-                    Ok((parts, permit)) => self.state = State::Reading(parts, Some(permit)),
+                    Ok((parts, permit)) => {
+                        self.state = State::Reading(Box::new(parts), Some(permit));
+                    }
                     Err(reason) => self.again(reason).await,
                 },
                 State::Reading(parts, permit) => match parts.message().await {
@@ -181,7 +183,7 @@ impl Run {
                     }
                     Ok(None) => {
                         self.again("history ended the sync before it was complete".to_owned())
-                            .await
+                            .await;
                     }
                     Err(status) => {
                         let reason = status.message().to_owned();

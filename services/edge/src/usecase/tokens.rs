@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tandem_kernel::{Address, Clock, Code, UnixMillis};
 
 use crate::{
-    domain::session::Refusal,
+    domain::effect::Refusal,
     ports::{Issuer, JwkSet},
 };
 

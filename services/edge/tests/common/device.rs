@@ -131,7 +131,7 @@ impl Device {
 
     /// The next frame; `None`: the connection is closed, or nothing comes for a minute.
     pub async fn next(&mut self) -> Option<server_frame::Frame> {
-        self.next_within(Duration::from_secs(60)).await
+        self.next_within(Duration::from_mins(1)).await
     }
 
     pub async fn next_within(&mut self, limit: Duration) -> Option<server_frame::Frame> {

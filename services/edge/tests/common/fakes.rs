@@ -57,7 +57,7 @@ impl Fakes {
                 deliver: AtomicBool::new(true),
             })),
             history: FakeHistory::default(),
-            accounts: FakeAccounts::default(),
+            accounts: FakeAccounts,
             presence: FakePresence::default(),
         }
     }

@@ -57,23 +57,11 @@ impl Keys {
     }
 
     pub fn issuer(&self) -> Issuer {
-        self.of("https://op.test", &self.operator, false)
+        issuer_of("https://op.test", &self.operator, false)
     }
 
     pub fn development_issuer(&self) -> Issuer {
-        self.of("https://dev.test", &self.development, true)
-    }
-
-    fn of(&self, issuer: &str, key: &Key, development: bool) -> Issuer {
-        let keys = Arc::new(Fixed(JwkSet {
-            keys: vec![key.jwk.clone()],
-        }));
-        Issuer {
-            issuer: issuer.to_owned(),
-            audience: "tandem".to_owned(),
-            keys,
-            development,
-        }
+        issuer_of("https://dev.test", &self.development, true)
     }
 
     pub fn claims(&self, who: &str, expires_in_s: i64) -> Value {
@@ -83,5 +71,17 @@ impl Keys {
 
     pub fn token(&self, who: &str) -> String {
         self.operator.sign(&self.claims(who, 3600))
+    }
+}
+
+fn issuer_of(issuer: &str, key: &Key, development: bool) -> Issuer {
+    let keys = Arc::new(Fixed(JwkSet {
+        keys: vec![key.jwk.clone()],
+    }));
+    Issuer {
+        issuer: issuer.to_owned(),
+        audience: "tandem".to_owned(),
+        keys,
+        development,
     }
 }

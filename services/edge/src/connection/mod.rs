@@ -1,6 +1,10 @@
 //! The one loop of each session: moves what comes from the device, the mailbox and the jobs into the
 //! session, carries out its effects, and writes what results, all of it before each flush.
 
+mod effects;
+mod jobs;
+mod write;
+
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -10,26 +14,25 @@ use std::{
     time::Duration,
 };
 
-use futures::{
-    FutureExt, Stream, StreamExt,
-    future::BoxFuture,
-    stream::{BoxStream, FuturesUnordered},
-};
-use tandem_kernel::{Address, Code};
-use tandem_proto::client::{Head, Presence, response};
+use tandem_kernel::Code;
 use tokio::{
     sync::oneshot,
-    time::{Instant, Sleep, timeout},
+    time::{Instant, Sleep},
 };
 
+use self::{
+    jobs::{Done, Jobs},
+    write::Written,
+};
 use crate::{
     domain::{
+        effect::{Effect, Refusal},
         frame::Frame,
-        session::{Effect, Refusal, Session},
+        session::Session,
     },
     edge::Edge,
     mailbox::{Item, Resume},
-    usecase::{registry::Handle, sign_in::SignedIn, submits::Origin},
+    usecase::{registry::Handle, sign_in::SignedIn},
     wire::{Carrier, Incoming, Wire},
 };
 
@@ -38,67 +41,7 @@ const FRAMES: usize = 32;
 /// How long a connection that is let go may take for the last frames.
 const LAST: Duration = Duration::from_secs(1);
 /// The timer is never set further ahead.
-const FAR: Duration = Duration::from_secs(86_400);
-
-enum Done {
-    SignedIn(Box<Result<SignedIn, Refusal>>),
-    Renewed(Result<(Address, Duration), Refusal>),
-    Presences(Vec<Presence>),
-    Response(u64, Box<Result<response::Result, Refusal>>),
-}
-
-/// What a session waits for from other services. Takes no heap while there is nothing.
-#[derive(Default)]
-struct Jobs {
-    sync: Option<BoxStream<'static, (Vec<Head>, bool)>>,
-    open: Option<Box<FuturesUnordered<BoxFuture<'static, Done>>>>,
-}
-
-impl Jobs {
-    fn push(&mut self, job: impl Future<Output = Done> + Send + 'static) {
-        self.open.get_or_insert_default().push(job.boxed());
-    }
-
-    fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
-        let Some(open) = &mut self.open else {
-            return Poll::Pending;
-        };
-        match open.poll_next_unpin(cx) {
-            Poll::Ready(Some(done)) => Poll::Ready(done),
-            Poll::Ready(None) => {
-                self.open = None;
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn poll_sync(&mut self, cx: &mut Context<'_>) -> Poll<(Vec<Head>, bool)> {
-        let Some(sync) = &mut self.sync else {
-            return Poll::Pending;
-        };
-        match Pin::new(sync).poll_next(cx) {
-            Poll::Ready(Some(part)) => Poll::Ready(part),
-            Poll::Ready(None) => {
-                self.sync = None;
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-/// How a write ended.
-enum Written {
-    /// Everything is on its way.
-    All,
-    /// Something urgent came first.
-    Interrupted,
-    /// The connection is gone.
-    Gone,
-    /// The device takes nothing.
-    Stalled,
-}
+const FAR: Duration = Duration::from_hours(24);
 
 struct Connection {
     edge: Arc<Edge>,
@@ -120,13 +63,13 @@ struct Connection {
 }
 
 /// Runs a connection, and the session that begins on it, to its end.
-pub async fn run(edge: Arc<Edge>, wire: Wire) {
+pub async fn run(edge: Arc<Edge>, wire: Box<Wire>) {
     let now = edge.doors.clock.monotonic();
     let session = Session::new(Arc::clone(&edge.rules), now);
     let at = session.wake_at();
     let mut connection = Connection {
         session,
-        wire: Some(Box::new(wire)),
+        wire: Some(wire),
         carrier: None,
         handle: None,
         jobs: Jobs::default(),
@@ -444,186 +387,6 @@ impl Connection {
         let now = self.now();
         self.session.on_lost(now, &mut self.effects);
         self.perform();
-    }
-
-    fn perform(&mut self) {
-        if self.effects.is_empty() {
-            return;
-        }
-        let mut effects = std::mem::take(&mut self.effects);
-        for effect in effects.drain(..) {
-            self.perform_one(effect);
-        }
-        if effects.capacity() <= 64 {
-            self.effects = effects;
-        }
-    }
-
-    fn perform_one(&mut self, effect: Effect) {
-        match effect {
-            Effect::Send(frame) => {
-                if self.wire.is_some() {
-                    self.out.push_back(frame);
-                }
-                return;
-            }
-            Effect::Refused(code) => {
-                self.edge.metrics.refuse(code);
-                return;
-            }
-            Effect::Authenticate(hello) => {
-                let sign_in = Arc::clone(&self.edge.sign_in);
-                self.jobs
-                    .push(async move { Done::SignedIn(Box::new(sign_in.verify(*hello).await)) });
-                return;
-            }
-            Effect::Disconnect => {
-                self.disconnect = true;
-                return;
-            }
-            Effect::End(at_once) => {
-                self.at_once = at_once;
-                return;
-            }
-            _ => {}
-        }
-        let Some(handle) = &self.handle else { return };
-        match effect {
-            Effect::Submit(conversation, submit) => {
-                self.edge.submits.submit(
-                    conversation,
-                    Origin::Session(Arc::clone(handle)),
-                    *submit,
-                );
-            }
-            Effect::Typing(conversation, active) => {
-                self.edge
-                    .submits
-                    .typing(&handle.user, &handle.device, conversation, active);
-            }
-            Effect::Receipt(conversation, mark) => {
-                self.edge
-                    .receipts
-                    .add((handle.user.clone(), conversation), mark);
-            }
-            Effect::Sync(have) => {
-                self.jobs.sync = Some(self.edge.syncer.start(handle.user.clone(), have).boxed());
-            }
-            Effect::Snapshot => {
-                let (asks, user) = (Arc::clone(&self.edge.asks), handle.user.clone());
-                // best effort: changes come by themselves
-                self.jobs.push(async move {
-                    Done::Presences(asks.presences(&user).await.unwrap_or_default())
-                });
-            }
-            Effect::Ask(id, op) => {
-                let (asks, handle) = (Arc::clone(&self.edge.asks), Arc::clone(handle));
-                self.jobs.push(async move {
-                    Done::Response(
-                        id,
-                        Box::new(asks.ask(&handle.user, &handle.device, *op).await),
-                    )
-                });
-            }
-            Effect::Renew(token) => {
-                let sign_in = Arc::clone(&self.edge.sign_in);
-                self.jobs
-                    .push(async move { Done::Renewed(sign_in.renew(&token).await) });
-            }
-            Effect::Status(status, message) => self.edge.registry.status(handle, status, message),
-            Effect::Attached(attached) => self.edge.registry.attached(handle, attached),
-            _ => {}
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Written> {
-        let Some(wire) = &mut self.wire else {
-            return Poll::Ready(Written::All);
-        };
-        while !self.out.is_empty() {
-            match wire.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(())) => return Poll::Ready(Written::Gone),
-                Poll::Pending => return Poll::Pending,
-            }
-            if let Some(frame) = self.out.pop_front() {
-                self.edge.metrics.frames_out.add(1);
-                if wire.start_send(&frame).is_err() {
-                    return Poll::Ready(Written::Gone);
-                }
-            }
-        }
-        wire.poll_flush(cx).map(|flushed| {
-            if flushed.is_ok() {
-                Written::All
-            } else {
-                Written::Gone
-            }
-        })
-    }
-
-    async fn write(&mut self) -> Written {
-        if self.wire.is_none() || self.out.is_empty() {
-            return Written::All;
-        }
-        let written = match poll_fn(|cx| Poll::Ready(self.poll_write(cx))).await {
-            Poll::Ready(written) => written,
-            Poll::Pending => Box::pin(self.write_slowly()).await,
-        };
-        if self.out.is_empty() && self.out.capacity() > 64 {
-            self.out = VecDeque::new();
-        }
-        if let (Some(at), Written::All) = (self.sample.take(), &written) {
-            let took = self.now().saturating_sub(at);
-            self.edge
-                .metrics
-                .deliver_ms
-                .record(took.as_secs_f64() * 1000.0);
-        }
-        written
-    }
-
-    /// Waits for a device that does not take everything at once, for as long as it takes something.
-    async fn write_slowly(&mut self) -> Written {
-        let stall = self.edge.stall;
-        loop {
-            let left = self.out.len();
-            let attempt = timeout(
-                stall,
-                poll_fn(|cx| {
-                    if let Poll::Ready(written) = self.poll_write(cx) {
-                        return Poll::Ready(written);
-                    }
-                    match &self.handle {
-                        Some(handle) => handle
-                            .mailbox
-                            .poll_urgent(cx)
-                            .map(|()| Written::Interrupted),
-                        None => Poll::Pending,
-                    }
-                }),
-            )
-            .await;
-            match attempt {
-                Ok(written) => return written,
-                Err(_) if self.out.len() < left => {}
-                Err(_) => return Written::Stalled,
-            }
-        }
-    }
-
-    /// Writes the last frames and closes the connection.
-    async fn let_go(&mut self) {
-        self.disconnect = false;
-        self.count(None);
-        if let Some(handle) = self.handle.take_if(|_| self.session.is_over()) {
-            self.edge.registry.remove(&handle, self.at_once);
-        }
-        let written = timeout(LAST, poll_fn(|cx| self.poll_write(cx))).await;
-        self.out.clear();
-        if let (Some(mut wire), Ok(Written::All)) = (self.wire.take(), written) {
-            wire.close(LAST).await;
-        }
     }
 }
 

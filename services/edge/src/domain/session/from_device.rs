@@ -1,0 +1,308 @@
+//! What the device says.
+
+use std::{sync::Arc, time::Duration};
+
+use tandem_kernel::{Code, DeviceId};
+use tandem_proto::client::{
+    ClientFrame, Device, DeviceClass, Pong, Read, Received, Rejected, Request, SetPresence, Submit,
+    client_frame, request::Op, response, server_frame,
+};
+
+use super::{Effects, Phase, Session, check_status};
+use crate::domain::{
+    admit,
+    effect::{Effect, Refusal},
+    receipts::Mark,
+};
+
+impl Session {
+    /// The device sent a frame.
+    pub fn on_frame(&mut self, frame: ClientFrame, now: Duration, out: &mut Effects) {
+        match (self.phase, frame.frame) {
+            (Phase::New, Some(client_frame::Frame::Hello(hello))) => {
+                match check_device(hello.device.as_ref()) {
+                    Ok(()) => {
+                        self.phase = Phase::Verifying;
+                        out.push(Effect::Authenticate(Box::new(hello)));
+                    }
+                    Err(reason) => self.close(Code::InvalidArgument, reason, None, out),
+                }
+            }
+            (Phase::New, _) => {
+                self.close(Code::UnexpectedFrame, "the first frame is hello", None, out);
+            }
+            (Phase::Open, inner) => {
+                self.heard = now;
+                let acked = frame.ack > self.acked;
+                if acked {
+                    if !self.retained.ack(frame.ack) {
+                        self.close(
+                            Code::InvalidArgument,
+                            "ack of a frame that was never sent",
+                            Some(Duration::ZERO),
+                            out,
+                        );
+                        return;
+                    }
+                    self.acked = frame.ack;
+                }
+                match inner {
+                    Some(inner) => self.on_open_frame(inner, now, out),
+                    None if acked => {}
+                    None => {
+                        self.useless(now, out);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_open_frame(&mut self, frame: client_frame::Frame, now: Duration, out: &mut Effects) {
+        use client_frame::Frame as F;
+        match frame {
+            F::Submit(submit) => self.on_submit(submit, now, out),
+            F::Received(received) => self.on_received(received, now, out),
+            F::Read(Read { conversation, seq }) => match self.places.read(&conversation, seq) {
+                Some((conversation, seq)) => {
+                    out.push(Effect::Receipt(conversation, Mark::Read(seq)));
+                }
+                None => {
+                    self.useless(now, out);
+                }
+            },
+            F::Hello(_) => {
+                self.close(
+                    Code::UnexpectedFrame,
+                    "hello comes once",
+                    Some(Duration::ZERO),
+                    out,
+                );
+            }
+            F::Bye(_) => self.over(true, out),
+            other => {
+                if self.useless(now, out) {
+                    self.on_plain_frame(other, out);
+                }
+            }
+        }
+    }
+
+    /// Frames that the flood bucket has admitted.
+    fn on_plain_frame(&mut self, frame: client_frame::Frame, out: &mut Effects) {
+        use client_frame::Frame as F;
+        match frame {
+            F::Ping(ping) => {
+                self.send_unnumbered(&server_frame::Frame::Pong(Pong { nonce: ping.nonce }), out);
+            }
+            F::Typing(typing) => {
+                let Some(user) = &self.user else { return };
+                match admit::in_conversation(user, &typing.conversation) {
+                    Ok(_) => out.push(Effect::Typing(typing.conversation, typing.active)),
+                    Err(r) => self.problem(Refusal::new(r.code, r.reason), out),
+                }
+            }
+            F::SetPresence(SetPresence { status, message }) => match check_status(status, &message)
+            {
+                Ok(status) => out.push(Effect::Status(status, message)),
+                Err(reason) => self.problem(Refusal::new(Code::InvalidArgument, reason), out),
+            },
+            F::Request(request) => self.on_request(request, out),
+            F::RenewToken(renew) => {
+                if self.renewing {
+                    self.problem(
+                        Refusal::new(Code::RateLimited, "a renewal is under way"),
+                        out,
+                    );
+                } else {
+                    self.renewing = true;
+                    out.push(Effect::Renew(renew.token));
+                }
+            }
+            F::Hello(_) | F::Submit(_) | F::Received(_) | F::Read(_) | F::Bye(_) => {}
+        }
+    }
+
+    /// Takes a token of the flood bucket; false: there was none, and the session is closed.
+    fn useless(&mut self, now: Duration, out: &mut Effects) -> bool {
+        let (rate, burst) = self.rules.frames;
+        let taken = self.frames.take(rate, burst, now).is_ok();
+        if !taken {
+            self.close(
+                Code::RateLimited,
+                "too many frames",
+                Some(Duration::from_secs(5)),
+                out,
+            );
+        }
+        taken
+    }
+
+    fn on_submit(&mut self, mut submit: Submit, now: Duration, out: &mut Effects) {
+        let Some(user) = &self.user else { return };
+        let (rate, burst) = self.rules.events;
+        if let Err(after) = self.events.take(rate, burst, now) {
+            self.reject(
+                submit.event_id,
+                Code::RateLimited,
+                "too many events",
+                after,
+                out,
+            );
+            // a sender that goes on in spite of it is a flood
+            self.useless(now, out);
+            return;
+        }
+        match admit::submit(user, &mut submit, self.rules.text_bytes) {
+            Err(r) => self.reject(submit.event_id, r.code, r.reason, 0, out),
+            Ok(conversation) => {
+                let most = self.rules.conversations as usize;
+                if self.unanswered.len() >= most && !self.unanswered.contains_key(&conversation) {
+                    self.reject(
+                        submit.event_id,
+                        Code::RateLimited,
+                        "too many conversations with unanswered events",
+                        1000,
+                        out,
+                    );
+                    return;
+                }
+                *self
+                    .unanswered
+                    .entry(Arc::clone(&conversation))
+                    .or_default() += 1;
+                out.push(Effect::Submit(conversation, Box::new(submit)));
+            }
+        }
+    }
+
+    fn reject(
+        &mut self,
+        mut event_id: String,
+        code: Code,
+        message: &str,
+        retry_after_ms: u32,
+        out: &mut Effects,
+    ) {
+        if event_id.len() > 64 {
+            event_id.clear();
+        }
+        out.push(Effect::Refused(code));
+        let rejected = Rejected {
+            event_id,
+            code: code.as_str().to_owned(),
+            message: message.to_owned(),
+            retry_after_ms,
+        };
+        self.send(&server_frame::Frame::Rejected(rejected), out);
+    }
+
+    fn on_received(&mut self, received: Received, now: Duration, out: &mut Effects) {
+        let Received {
+            conversation,
+            seq,
+            exact,
+            seqs,
+        } = received;
+        // before it is synced something below may be missing: the event alone is confirmed
+        let news = if exact {
+            self.places
+                .exact(&conversation, &seqs)
+                .map(|(c, s)| (c, Mark::Exact(s)))
+        } else if self.synced {
+            self.places
+                .held(&conversation, seq)
+                .map(|(c, s)| (c, Mark::Delivered(s)))
+        } else {
+            self.places
+                .exact(&conversation, &[seq])
+                .map(|(c, s)| (c, Mark::Exact(s)))
+        };
+        match news {
+            Some((conversation, mark)) => out.push(Effect::Receipt(conversation, mark)),
+            None => {
+                self.useless(now, out);
+            }
+        }
+    }
+
+    fn on_request(&mut self, request: Request, out: &mut Effects) {
+        let refusal = match request.op {
+            None => Refusal::new(Code::Malformed, "the request asks nothing"),
+            Some(_) if self.requests.contains(&request.id) => {
+                Refusal::new(Code::Conflict, "a request of this id is open")
+            }
+            Some(_) if self.requests.len() >= self.rules.requests => Refusal {
+                code: Code::RateLimited,
+                message: "too many open requests".to_owned(),
+                retry_after: Some(Duration::from_millis(200)),
+            },
+            Some(op) => match self.check_op(op) {
+                Ok(op) => {
+                    self.requests.push(request.id);
+                    out.push(Effect::Ask(request.id, Box::new(op)));
+                    return;
+                }
+                Err(refusal) => refusal,
+            },
+        };
+        out.push(Effect::Refused(refusal.code));
+        self.respond(
+            request.id,
+            response::Result::Problem(refusal.problem()),
+            out,
+        );
+    }
+
+    fn check_op(&self, mut op: Op) -> Result<Op, Refusal> {
+        let member = |conversation: &str| match &self.user {
+            Some(user) => admit::in_conversation(user, conversation)
+                .map_err(|r| Refusal::new(r.code, r.reason)),
+            None => Err(Refusal::new(Code::Internal, "no user")),
+        };
+        match &mut op {
+            Op::Page(page) => {
+                member(&page.conversation)?;
+                page.limit = if page.limit == 0 { 50 } else { page.limit }.min(self.rules.page);
+            }
+            Op::Heads(heads) => {
+                heads.limit = if heads.limit == 0 { 100 } else { heads.limit }.min(1000);
+            }
+            Op::Members(members) => {
+                if !member(&members.conversation)? {
+                    return Err(Refusal::new(
+                        Code::InvalidArgument,
+                        "only a group has members",
+                    ));
+                }
+            }
+            Op::Find(find) if find.who.is_empty() || find.who.len() > 320 => {
+                return Err(Refusal::new(
+                    Code::InvalidArgument,
+                    "who is an address or a phone number",
+                ));
+            }
+            Op::Find(_) | Op::Contacts(_) | Op::ContactChange(_) | Op::PushToken(_) => {}
+        }
+        Ok(op)
+    }
+}
+
+fn check_device(device: Option<&Device>) -> Result<(), &'static str> {
+    let Some(device) = device else {
+        return Err("hello names the device");
+    };
+    if DeviceId::parse(&device.id).is_err() {
+        return Err("a device id is 1 to 64 characters of A-Z a-z 0-9 . _ -");
+    }
+    if !matches!(
+        DeviceClass::try_from(device.class),
+        Ok(DeviceClass::Pc | DeviceClass::Mobile | DeviceClass::Portal)
+    ) {
+        return Err("a device's class is pc, mobile or portal");
+    }
+    if device.agent.chars().count() > 128 {
+        return Err("a device's agent is at most 128 characters");
+    }
+    Ok(())
+}
