@@ -264,15 +264,18 @@ async fn a_closed_account_leaves_the_lists_of_its_contacts() {
     })
     .await;
     let request = RelationsRequest { user: at("bob") };
-    assert!(
-        !suite
-            .accounts
-            .clone()
-            .relations(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .exists
+    let relations = suite
+        .accounts
+        .clone()
+        .relations(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(!relations.exists);
+    // what was told of the account is not newer than what it says of itself
+    assert_eq!(
+        suite.records("bob").await.last().unwrap().version,
+        relations.version
     );
     assert_eq!(
         code(suite.change("alice", "bob", Action::Request).await),

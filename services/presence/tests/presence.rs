@@ -135,7 +135,14 @@ async fn a_block_sends_nothing_to_someone_who_saw_nothing() {
     pass(5).await;
     let (told, alices) = (stranger.count(), alice.count());
     suite.relate("bob", "stranger", State::Blocked).await;
+    // what a crash left is told again, without saying what was before
+    suite
+        .tell("bob", "stranger", State::Blocked, State::Unspecified)
+        .await;
     suite.relate("bob", "stranger", State::None).await;
+    suite
+        .tell("bob", "stranger", State::None, State::Unspecified)
+        .await;
     // dan is offline already: another offline would tell alice that something happened
     suite.relate("dan", "alice", State::Blocked).await;
     pass(60).await;

@@ -25,9 +25,15 @@ impl Service {
     pub(crate) async fn relations(&self, user: &str) -> Result<RelationsResponse, Error> {
         let user = address(user)?;
         let held = tables::load_account(&*self.store, &user).await?;
-        let Some(profile) = held.map(|h| h.value).filter(profile::Profile::active) else {
-            return Ok(RelationsResponse::default());
-        };
+        let profile = held.map(|h| h.value).unwrap_or_default();
+        if !profile.active() || profile.version == 0 {
+            // the version is there all the same: whoever waits for it need not ask again
+            let version = profile.version;
+            return Ok(RelationsResponse {
+                version,
+                ..RelationsResponse::default()
+            });
+        }
         let sides = tables::sides(&*self.store, &user).await?;
         let shown = sides.iter().filter(|(_, side)| side.state() != State::None);
         Ok(RelationsResponse {

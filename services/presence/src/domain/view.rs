@@ -65,7 +65,9 @@ pub fn exchange(was: State, now: &Contact) -> Exchange {
     match (was, now.state()) {
         (State::Mutual, State::Mutual) => Exchange::Nothing,
         (_, State::Mutual) => Exchange::Show,
-        (State::Mutual | State::Unspecified, State::Blocked | State::None) => Exchange::Hide,
+        (State::Mutual, State::Blocked | State::None) | (State::Unspecified, State::Blocked) => {
+            Exchange::Hide
+        }
         _ => Exchange::Nothing,
     }
 }
@@ -118,6 +120,8 @@ mod tests {
             (State::AskedBy, State::None, Exchange::Nothing),
             (State::None, State::AskedBy, Exchange::Nothing),
             (State::None, State::Asked, Exchange::Nothing),
+            (State::Unspecified, State::None, Exchange::Nothing),
+            (State::Unspecified, State::Blocked, Exchange::Hide),
         ] {
             assert_eq!(exchange(was, &contact(now)), then, "{was:?} to {now:?}");
         }

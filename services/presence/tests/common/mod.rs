@@ -370,13 +370,23 @@ impl Suite {
 
     /// Sets how `user` sees `other`, as accounts would, and returns once the topic says so.
     pub async fn relate(&self, user: &str, other: &str, state: State) {
-        let (version, was) = {
+        let was = {
             let mut people = self.accounts.people.lock();
             let (version, relations) = people.entry(at(user)).or_default();
             *version += 1;
-            let was = relations.insert(at(other), state).unwrap_or(State::None);
-            (*version, was)
+            relations.insert(at(other), state).unwrap_or(State::None)
         };
+        self.tell(user, other, state, was).await;
+    }
+
+    /// The topic says (again) how `user` sees `other`.
+    pub async fn tell(&self, user: &str, other: &str, state: State, was: State) {
+        let version = self
+            .accounts
+            .people
+            .lock()
+            .get(&at(user))
+            .map_or(0, |p| p.0);
         let change = AccountChange {
             user: at(user),
             version,
