@@ -327,7 +327,12 @@ impl Dev {
                         run.ledger.refuse(number, &problem.code);
                     }
                 }
-                Update::Connected { .. } => add(&run.ledger.opened, 1),
+                Update::Connected { .. } => {
+                    add(&run.ledger.opened, 1);
+                    run.ledger
+                        .limit
+                        .store(self.core.limits().events_per_s, Relaxed);
+                }
                 _ => {}
             }
         }

@@ -57,6 +57,8 @@ pub struct Ledger {
     pub receipts: AtomicU64,
     /// Sessions opened, resumed ones included.
     pub opened: AtomicU64,
+    /// Events a second that the server allows a session.
+    pub limit: AtomicU32,
     /// When the last acceptance came, microseconds of the monotonic clock.
     pub last_accepted_us: AtomicU64,
     /// Refusals by code.
@@ -89,6 +91,7 @@ impl Ledger {
             copies: AtomicU64::new(0),
             receipts: AtomicU64::new(0),
             opened: AtomicU64::new(0),
+            limit: AtomicU32::new(0),
             last_accepted_us: AtomicU64::new(0),
             rejected: Mutex::default(),
             closings: Mutex::default(),

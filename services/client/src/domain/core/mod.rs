@@ -78,6 +78,7 @@ pub struct Core {
     conversations: BTreeMap<String, Conversation>,
     tracks: BTreeMap<String, Track>,
     contacts: BTreeMap<String, Contact>,
+    contacts_known: bool,
     outbox: Outbox,
     /// Sends to an address whose domain is not known before the first Welcome: (to, id, body, time).
     unaddressed: Vec<(String, String, Body, i64)>,
@@ -122,6 +123,7 @@ impl Core {
             conversations: BTreeMap::new(),
             tracks: BTreeMap::new(),
             contacts: BTreeMap::new(),
+            contacts_known: false,
             outbox: Outbox::default(),
             unaddressed: Vec::new(),
             connected: false,
@@ -172,6 +174,11 @@ impl Core {
     /// The contacts as last told, by address.
     pub fn contacts(&self) -> impl Iterator<Item = &Contact> {
         self.contacts.values()
+    }
+
+    /// Whether the contacts were told once; before, there seem to be none.
+    pub fn knows_contacts(&self) -> bool {
+        self.contacts_known
     }
 
     /// What is on its way.

@@ -128,6 +128,7 @@ impl Core {
         match asker {
             Asker::Contacts => {
                 if let Ok(response::Result::Contacts(all)) = result {
+                    self.contacts_known = true;
                     self.contacts.clear();
                     for contact in all.contacts {
                         self.on_contact(contact);

@@ -267,6 +267,27 @@ fn a_read_mark_that_got_lost_with_an_edge_is_said_again_when_a_head_shows_it() {
 }
 
 #[test]
+fn after_an_empty_heads_frame_nothing_that_comes_live_is_taken_for_complete() {
+    let mut core = opened(Pages::All);
+    core.on_frame(frame(2, Frame::Synced(Synced {})), Duration::ZERO);
+    core.on_frame(frame(3, Frame::Event(event(4))), Duration::ZERO);
+    out(&mut core);
+    // the edge syncs the session again: events 5 to 10 were kept from it
+    core.on_frame(frame(4, Frame::Heads(Heads::default())), Duration::ZERO);
+    core.on_frame(frame(5, Frame::Event(event(11))), Duration::ZERO);
+    assert_eq!(received(&out(&mut core)), [(0, vec![11])]);
+    core.on_frame(frame(6, head(11)), Duration::ZERO);
+    core.on_frame(frame(7, Frame::Synced(Synced {})), Duration::ZERO);
+    let (id, asked) = page_asked(&out(&mut core)).unwrap();
+    assert_eq!(asked.after, 4);
+    core.on_frame(
+        answer(id, page(vec![event(5), event(10), event(11)], false)),
+        Duration::ZERO,
+    );
+    assert_eq!(seqs(&core), [4, 5, 10, 11]);
+}
+
+#[test]
 fn what_is_processed_is_acknowledged_even_if_nothing_is_said() {
     let mut core = opened(Pages::All);
     core.take_out(Duration::ZERO);
