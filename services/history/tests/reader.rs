@@ -406,6 +406,24 @@ async fn ends_as_places(w: &World) -> Vec<Option<u64>> {
     ends.into_iter().zip(committed).map(place).collect()
 }
 
+#[tokio::test]
+async fn reading_up_to_what_is_no_message_counts_right_even_beside_newer_ones() {
+    let mut w = World::new().await;
+    w.says(GROUP, "alice", create("us", &["bob"])).await;
+    w.says(GROUP, "alice", text("one")).await;
+    let added = w.says(GROUP, "alice", add("chloe")).await;
+    w.settle().await;
+    // in one group, by a reader that knows nothing of it yet
+    w.restart().await;
+    w.settle().await;
+    w.control.pause().await;
+    w.says(GROUP, "alice", text("two")).await;
+    w.says(GROUP, "bob", receipt(added, added)).await;
+    w.control.resume();
+    w.settle().await;
+    assert_eq!(w.head("bob", GROUP).await.unread, 1);
+}
+
 /// Breaks a row of the first bucket of a conversation.
 async fn break_row(w: &World, bucket: u64, sort: Vec<u8>) {
     let partition = [AB.as_bytes(), &[0], &bucket.to_be_bytes()].concat().into();

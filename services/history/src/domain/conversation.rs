@@ -81,6 +81,7 @@ pub struct Conversation {
     pub durable_bucket: u64,
     /// Its two members, if it is not a group.
     pub(super) pair: Option<(Address, Address)>,
+    /// The newest messages, without a gap up to the last one. Never empty.
     pub(super) recent: VecDeque<CountAt>,
 }
 
@@ -115,6 +116,8 @@ pub struct Needs {
     pub marks: BTreeSet<String>,
     /// The running count at the last event with a seq up to these.
     pub counts: BTreeSet<u64>,
+    /// There are deletes: see [`Conversation::needs_of_deletes`].
+    pub deletes: bool,
 }
 
 /// What was loaded for a group of events, and what they made of it.
@@ -155,13 +158,20 @@ impl Conversation {
             as_of: Seq(head.applied_seq),
         };
         let durable_bucket = head.bucket;
-        Self {
+        let mut new = Self {
             head,
             group,
             durable_bucket,
             pair: id.pair(),
             recent: VecDeque::new(),
-        }
+        };
+        // so that the count at any seq from here on is known
+        new.recent.push_back(CountAt {
+            seq: new.head.last_message_seq,
+            count: new.head.count,
+            hidden: new.hidden_counts(),
+        });
+        new
     }
 
     /// The members of the group, as they are to be stored.
@@ -194,15 +204,17 @@ impl Conversation {
             match kind {
                 Kind::Receipt(r) => {
                     let read = r.read.min(self.head.last_seq);
-                    let known = read >= self.head.last_message_seq
-                        || self.recent.front().is_some_and(|f| f.seq <= read)
+                    let known = self.recent.front().is_some_and(|f| f.seq <= read)
                         || in_head.is_some_and(|m| m.read >= read);
                     if !known {
                         needs.counts.insert(read);
                     }
                 }
                 Kind::Edit(e) => self.need_row(e.target, &mut needs),
-                Kind::Delete(d) => self.need_row(d.target, &mut needs),
+                Kind::Delete(d) => {
+                    needs.deletes = true;
+                    self.need_row(d.target, &mut needs);
+                }
                 Kind::Reaction(r) => self.need_row(r.target, &mut needs),
                 Kind::MembersAdd(a) => needs.listings.extend(a.members.iter().cloned()),
                 Kind::MemberRemove(r) => {

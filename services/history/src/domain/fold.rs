@@ -208,7 +208,7 @@ impl Conversation {
         }
     }
 
-    fn hidden_counts(&self) -> Vec<UserCount> {
+    pub(super) fn hidden_counts(&self) -> Vec<UserCount> {
         let count = |h: &Hidden| UserCount {
             user: h.user.clone(),
             count: h.count,

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Config, Error,
     domain::{
-        conversation::{Conversation, Incoming, Kept, Limits, Slot, Work},
+        conversation::{Conversation, Incoming, Kept, Limits, Needs, Slot, Work},
         fold::Outcome,
         recent::{Identity, Recent},
         rows::{Head, Roster},
@@ -42,6 +42,16 @@ struct Turn {
     events: Vec<Incoming>,
     /// Identities to be looked for in the store, with the seq of the copy at hand.
     unsure: Vec<(Identity, EventId, u64)>,
+}
+
+/// Where the turns are of which `is` holds. Nearly always nowhere: what is needed is in memory.
+fn places(turns: &[Turn], is: impl Fn(&Turn) -> bool) -> Vec<usize> {
+    turns
+        .iter()
+        .enumerate()
+        .filter(|(_, t)| is(t))
+        .map(|(i, _)| i)
+        .collect()
 }
 
 /// A batch and the log's partition that it comes from.
@@ -215,8 +225,9 @@ impl Ingest {
     /// be written before another group is folded.
     pub async fn fold(&mut self, group: &mut Group) -> Result<Outgoing, Error> {
         self.load(group).await?;
-        let look = join_all(group.turns.iter().map(|t| self.look_back(t))).await;
-        let look = self.readable(group, look)?;
+        let unsure = places(&group.turns, |t| !t.unsure.is_empty());
+        let look = join_all(unsure.iter().map(|i| self.look_back(&group.turns[*i]))).await;
+        let look = self.readable(group, &unsure, look)?;
         let mut copied = 0;
         for (turn, found) in group.turns.iter_mut().zip(look) {
             for (identity, copy, first) in found {
@@ -229,8 +240,12 @@ impl Ingest {
             turn.unsure.clear();
         }
         self.metrics.duplicates.add(copied);
-        let works = join_all(group.turns.iter().map(|t| self.work(t))).await;
-        let works = self.readable(group, works)?;
+        let needy = places(&group.turns, |t| {
+            let state = self.cache.get(&t.key).map(|c| &c.state);
+            state.is_some_and(|s| s.needs(&t.events) != Needs::default())
+        });
+        let works = join_all(needy.iter().map(|i| self.work(&group.turns[*i]))).await;
+        let works = self.readable(group, &needy, works)?;
 
         let mut out = Outgoing {
             parked: std::mem::take(&mut group.parked),
@@ -325,24 +340,28 @@ impl Ingest {
         Ok(Conversation::new(&id, head, roster))
     }
 
-    /// What was loaded for each turn; a turn whose conversation cannot be read leaves the group.
-    fn readable<T>(
+    /// What was loaded for each turn: `loaded` for those at `asked`, nothing for the others. A turn whose
+    /// conversation cannot be read leaves the group.
+    fn readable<T: Default>(
         &self,
         group: &mut Group,
+        asked: &[usize],
         loaded: Vec<Result<T, Error>>,
     ) -> Result<Vec<T>, Error> {
-        let mut out = Vec::with_capacity(loaded.len());
+        let mut out: Vec<T> = group.turns.iter().map(|_| T::default()).collect();
         let mut broken = Vec::new();
-        for (turn, loaded) in group.turns.iter().zip(loaded) {
+        for (at, loaded) in asked.iter().zip(loaded) {
             match loaded {
-                Ok(loaded) => out.push(loaded),
+                Ok(loaded) => out[*at] = loaded,
                 Err(Error::Corrupt(reason) | Error::Store(StoreError::Corrupt(reason))) => {
-                    broken.push((turn.key.clone(), reason));
+                    broken.push((*at, reason));
                 }
                 Err(error) => return Err(error),
             }
         }
-        for (key, reason) in broken {
+        for (at, reason) in broken.into_iter().rev() {
+            out.remove(at);
+            let key = group.turns[at].key.clone();
             self.give_up(group, &key, &reason);
         }
         Ok(out)
