@@ -1,7 +1,9 @@
 //! Does what the model wants done.
 
+use std::collections::BTreeSet;
+
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tandem_client::Client;
+use tandem_client::{Client, Update};
 
 use super::model::{Answer, Effect};
 
@@ -17,9 +19,11 @@ pub enum Own {
     Quit,
 }
 
-/// The client, and the questions that it has open.
+/// The client, and what it has under way.
 pub struct Deeds {
     client: Client,
+    /// Ids of events without their answer.
+    sent: BTreeSet<String>,
     asked: FuturesUnordered<BoxFuture<'static, Answer>>,
 }
 
@@ -28,6 +32,7 @@ impl Deeds {
     pub fn new(client: Client) -> Self {
         Self {
             client,
+            sent: BTreeSet::new(),
             asked: FuturesUnordered::new(),
         }
     }
@@ -37,9 +42,14 @@ impl Deeds {
         let client = &self.client;
         match effect {
             // what becomes of it comes as an update
-            Effect::Send(to, kind) => drop(client.send(&to, kind)),
+            Effect::Send(to, kind) => {
+                self.sent.insert(client.send(&to, kind).event_id);
+            }
             Effect::CreateGroup { title, members } => {
-                let created = client.create_group(&title, members).map(|(id, _)| id);
+                let created = client.create_group(&title, members).map(|(id, sent)| {
+                    self.sent.insert(sent.event_id);
+                    id
+                });
                 self.asked.push(async { Answer::Created(created) }.boxed());
             }
             Effect::Read(conversation, seq) => client.read(&conversation, seq),
@@ -88,8 +98,23 @@ impl Deeds {
         }
     }
 
+    /// Notes what an update says of what is under way.
+    pub fn told(&mut self, update: &Update) {
+        match update {
+            // comes after `Accepted`, and the model has what it leads to
+            Update::Event { event, .. } => self.sent.remove(&event.event_id),
+            Update::Rejected { event_id, .. } => self.sent.remove(event_id),
+            _ => false,
+        };
+    }
+
     /// Whether every question has its answer.
-    pub fn is_idle(&self) -> bool {
+    pub fn all_answered(&self) -> bool {
         self.asked.is_empty()
+    }
+
+    /// Whether everything sent has its answer, too.
+    pub fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.sent.is_empty()
     }
 }

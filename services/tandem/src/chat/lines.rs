@@ -7,7 +7,7 @@ use std::{
 
 use tandem_client::{Core, Update, domain::Message};
 use tandem_kernel::event::{Event, Kind};
-use tandem_proto::client::contact;
+use tandem_proto::client::{Contact, contact};
 
 use super::{
     layout,
@@ -30,7 +30,11 @@ pub struct Printer {
     /// Notices of the state.
     notices: usize,
     presence: BTreeMap<String, String>,
+    /// Who → what they are to the person.
+    relations: BTreeMap<String, contact::State>,
     synced: bool,
+    /// Was once in sync: what comes from then on is news.
+    begun: bool,
 }
 
 impl Printer {
@@ -71,34 +75,48 @@ impl Printer {
                     format!(": {message}")
                 };
                 let is = format!("{}{message}", names::status(p.status()));
-                if self.presence.insert(p.user.clone(), is.clone()).as_ref() != Some(&is) {
+                let before = self.presence.insert(p.user.clone(), is.clone());
+                // nobody is told that who was not there is not there
+                let news = before.as_ref() != Some(&is) && (before.is_some() || is != "offline");
+                if news && core.me() != Some(p.user.as_str()) {
                     lines.push(format!("* {} is {is}", handle(core, &p.user)));
                 }
             }
-            Update::Contact(c) if self.synced => {
-                let who = handle(core, &c.user);
-                match c.state() {
-                    contact::State::Mutual => lines.push(format!("* {who} is your contact")),
-                    contact::State::Asked => {
-                        lines.push(format!("* {who} is asked to be your contact"))
-                    }
-                    contact::State::Blocked => lines.push(format!("* {who} is blocked")),
-                    contact::State::None => lines.push(format!("* {who} is no contact")),
-                    // the state asks for an answer
-                    contact::State::AskedBy | contact::State::Unspecified => {}
-                }
-            }
+            Update::Contact(c) if self.begun => self.relation(core, c, &mut lines),
             Update::Problem(problem) => lines.push(format!("! {}", reason(problem))),
             _ => {}
         }
-        if core.is_synced() {
+        if core.is_synced() && core.knows_contacts() {
             self.catch_up(core, &mut lines);
             if !self.synced {
                 self.synced = true;
+            }
+            if !self.begun {
+                self.begun = true;
+                self.relations = core
+                    .contacts()
+                    .map(|c| (c.user.clone(), c.state()))
+                    .collect();
                 lines.push("* synced".into());
             }
         }
         lines
+    }
+
+    fn relation(&mut self, core: &Core, c: &Contact, lines: &mut Vec<String>) {
+        let state = c.state();
+        if self.relations.insert(c.user.clone(), state) == Some(state) {
+            return;
+        }
+        let is = match state {
+            contact::State::Mutual => "is your contact",
+            contact::State::Asked => "is asked to be your contact",
+            contact::State::Blocked => "is blocked",
+            contact::State::None => "is no contact",
+            // the model tells it, as it wants an answer
+            contact::State::AskedBy | contact::State::Unspecified => return,
+        };
+        lines.push(format!("* {} {is}", handle(core, &c.user)));
     }
 
     /// What the state says, and shows.
@@ -209,7 +227,7 @@ impl Printer {
         for (who, now) in reach {
             let before = self.reach.entry((id.to_owned(), who.clone())).or_default();
             // what was so when the session began is no news
-            if self.synced {
+            if self.begun {
                 let (place, who) = (place(core, id), handle(core, &who));
                 if now.1 > before.1 {
                     lines.push(format!("[{place}] #{} read by {who}", number(now.1)));

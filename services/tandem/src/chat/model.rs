@@ -204,6 +204,10 @@ pub struct State {
     focused: bool,
     /// Lines in and out instead of a screen.
     plain: bool,
+    /// Who asks to be a contact, and was told of.
+    asking: BTreeSet<String>,
+    /// The group whose members are to be shown when they are known.
+    members_wanted: Option<String>,
     /// Asked to quit although something is unsent.
     warned: bool,
     /// The list was put in its first order.
@@ -237,6 +241,8 @@ impl State {
             zone,
             focused: true,
             plain,
+            asking: BTreeSet::new(),
+            members_wanted: None,
             warned: false,
             sorted: false,
             told_typing: None,
@@ -408,10 +414,11 @@ impl State {
                 }
             }
             Update::Contact(change) => {
-                let who = names::person(core, &change.user);
-                let handle = names::handle(core, &change.user);
-                // what was so when the session began is in the list, and no news
-                if core.is_synced() && change.state() == contact::State::AskedBy {
+                if change.state() != contact::State::AskedBy {
+                    self.asking.remove(&change.user);
+                } else if self.asking.insert(change.user.clone()) {
+                    let who = names::person(core, &change.user);
+                    let handle = names::handle(core, &change.user);
                     self.say(format!(
                         "{who} asks to be your contact: /accept {handle} or /decline {handle}"
                     ));
@@ -539,14 +546,22 @@ impl State {
             Answer::Relation(_, done, Ok(_)) => self.say(done),
             Answer::Relation(_, _, Err(problem)) => self.complain(reason(&problem)),
             Answer::Members(id, Ok(members)) => {
-                self.members.insert(id, members);
+                self.members.insert(id.clone(), members);
+                if self
+                    .members_wanted
+                    .take_if(|wanted| *wanted == id)
+                    .is_some()
+                {
+                    self.show_members(core, &id);
+                }
             }
-            Answer::Members(_, Err(problem)) => {
+            Answer::Members(id, Err(problem)) => {
                 // a group that is not told yet, or that one has left, has no list
-                if !matches!(
-                    problem.code.as_str(),
-                    "unavailable" | "not_found" | "not_a_member"
-                ) {
+                if self
+                    .members_wanted
+                    .take_if(|wanted| *wanted == id)
+                    .is_some()
+                {
                     self.complain(format!("members: {}", reason(&problem)));
                 }
             }

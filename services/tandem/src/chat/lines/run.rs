@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode, time::Duration};
 
 use tandem_chassis::Doors;
-use tandem_client::{Client, Update};
+use tandem_client::{Client, Core, Update};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     signal::unix::{SignalKind, signal},
@@ -28,8 +28,12 @@ pub struct Patience {
     pub linger: Duration,
 }
 
+/// How long a line may wait for the sync once the session is open: with history down it never comes.
+const SYNC: Duration = Duration::from_secs(5);
+
 /// Reads lines and prints what happens, until the input's end and everything sent is answered. Lines are
-/// read once the device is connected. Exit code 1 if something went wrong.
+/// obeyed one after the other, once the device is in sync; only messages do not wait for the answer to
+/// the message before. Exit code 1 if something went wrong.
 pub async fn run(
     doors: &Doors,
     client: Client,
@@ -43,64 +47,89 @@ pub async fn run(
     let mut printer = Printer::default();
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let mut terminate = signal(SignalKind::terminate())?;
-    // when the input ended; whether a line may be read, as the one before has been dealt with
-    let (mut ended, mut begun) = (None::<Instant>, false);
+    let started = Instant::now();
+    let (mut connected, mut ended) = (None::<Instant>, None::<Instant>);
+    // the line that waits, and whether the one before it was a message
+    let (mut held, mut after_text) = (None::<String>, false);
+    let mut begun = false;
     loop {
-        // a line is obeyed only when what it builds on is known: what was asked for has come
-        let ready = ended.is_none() && begun && deeds.is_idle();
-        let mut inputs = Vec::new();
-        tokio::select! {
-            update = updates.recv() => match update {
-                Some(update) => inputs.push(Input::Update(Box::new(update))),
-                None => break,
-            },
-            answer = deeds.answer() => inputs.push(Input::Answer(answer)),
-            line = lines.next_line(), if ready => match line? {
-                Some(line) => inputs.push(Input::Line(line)),
-                None => ended = Some(Instant::now()),
-            },
-            _ = tick.tick() => inputs.push(Input::Tick),
-            _ = terminate.recv() => break,
-        }
+        let is_text = |line: &str| !line.starts_with('/') || line.starts_with("//");
+        let free = |line: &str| {
+            let at_once = is_text(line) && after_text && deeds.all_answered();
+            at_once || deeds.is_idle() && client.look(Core::is_connected)
+        };
+        let input = if let Some(line) = held.take_if(|line| begun && free(line)) {
+            after_text = is_text(&line);
+            Some(Input::Line(line))
+        } else {
+            tokio::select! {
+                biased;
+                update = updates.recv() => match update {
+                    Some(update) => {
+                        if matches!(update, Update::Connected { .. }) {
+                            connected.get_or_insert_with(Instant::now);
+                        }
+                        deeds.told(&update);
+                        Some(Input::Update(Box::new(update)))
+                    }
+                    None => break,
+                },
+                answer = deeds.answer() => Some(Input::Answer(answer)),
+                line = lines.next_line(), if begun && held.is_none() && ended.is_none() => {
+                    held = line?;
+                    if held.is_none() {
+                        ended = Some(Instant::now());
+                    }
+                    None
+                }
+                _ = tick.tick() => Some(Input::Tick),
+                _ = terminate.recv() => break,
+            }
+        };
         let mut quit = false;
-        let mut text = String::new();
-        for input in inputs {
+        if let Some(input) = input {
             let now = doors.clock.unix().0;
-            let (effects, printed) = client.look(|core| {
+            let (effects, mut text) = client.look(|core| {
+                let known = core.is_synced() && core.knows_contacts();
+                begun |= known || connected.is_some_and(|at| at.elapsed() > SYNC);
                 let printed = match &input {
                     Input::Update(update) => printer.update(core, update),
                     _ => Vec::new(),
                 };
-                begun |= core.is_synced();
                 (state.on(core, input, now), printed)
             });
-            let said = printer.said(&mut state);
-            for line in printed.into_iter().chain(said) {
-                text.push_str(&line);
-                text.push('\n');
+            text.extend(printer.said(&mut state));
+            if !text.is_empty() {
+                text.push(String::new());
+                out.write_all(text.join("\n").as_bytes()).await?;
+                out.flush().await?;
             }
             for effect in effects {
                 quit |= deeds.run(effect) == Some(Own::Quit);
             }
         }
-        if !text.is_empty() {
-            out.write_all(text.as_bytes()).await?;
-            out.flush().await?;
-        }
-        if quit && ended.is_none() {
-            ended = Some(Instant::now());
+        if quit {
             if matches!(state.link, Link::Closed(..)) {
                 return Ok(ExitCode::from(1));
             }
+            ended.get_or_insert_with(Instant::now);
+            held = None;
         }
-        if let Some(ended) = ended {
-            let answered = client.look(tandem_client::Core::all_answered) && deeds.is_idle();
-            let passed = ended.elapsed();
-            if answered && (quit || passed >= patience.linger) {
+        let waited = ended
+            .or((!begun).then_some(started))
+            .map(|since| since.elapsed());
+        if let Some(waited) = waited {
+            let done = ended.is_some() && held.is_none() && deeds.is_idle();
+            if done && (quit || waited >= patience.linger) {
                 break;
             }
-            if passed >= patience.answers.max(patience.linger) {
-                out.write_all(b"! gave up waiting for answers; what was sent may have been accepted all the same\n").await?;
+            if !done && waited >= patience.answers {
+                let what = if begun {
+                    "! no answer in time; what was sent may have been accepted all the same\n"
+                } else {
+                    "! the server cannot be reached\n"
+                };
+                out.write_all(what.as_bytes()).await?;
                 out.flush().await?;
                 return Ok(ExitCode::from(1));
             }

@@ -108,7 +108,11 @@ impl State {
                 };
                 self.send_to_group(Kind::RoleSet(set))?;
             }
-            Command::Members => self.show_members(core)?,
+            Command::Members => {
+                let id = self.group()?;
+                self.members_wanted = Some(id.clone());
+                self.out.push(Effect::Members(id));
+            }
             Command::Edit(target, text) => {
                 let (id, target) = self.target(core, target, true)?;
                 self.edit(core, id, target, text)?;
@@ -157,12 +161,7 @@ impl State {
         Ok(())
     }
 
-    fn show_members(&mut self, core: &Core) -> Result<(), String> {
-        let id = self.group()?;
-        let Some(members) = self.members.get(&id) else {
-            self.out.push(Effect::Members(id));
-            return Err("not known yet; try again in a moment".into());
-        };
+    pub(super) fn show_members(&mut self, core: &Core, id: &str) {
         let line = |m: &Member| {
             let role = match m.role() {
                 Role::Owner => ", owner",
@@ -175,15 +174,15 @@ impl State {
                 one_line(&m.user)
             )
         };
-        let lines = members.members.iter().map(line).collect();
+        let members = self.members.get(id).into_iter().flat_map(|m| &m.members);
+        let lines = members.map(line).collect();
         self.show(
             format!(
                 "Members of {}",
-                names::conversation(core, &id, names::person)
+                names::conversation(core, id, names::person)
             ),
             lines,
         );
-        Ok(())
     }
 
     /// Opens what is meant by a number of the list, a title, a name, an address or an id.
