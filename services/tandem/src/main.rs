@@ -2,7 +2,7 @@
 //! of those who run it. One file a subcommand.
 
 mod accounts;
-//mod chat;
+mod chat;
 mod cli;
 mod compose;
 mod config;
@@ -34,7 +34,7 @@ enum Command {
     /// Run the whole suite in this process, on durable embedded stores: for trying and for development.
     Up(up::Args),
     /// Talk: a terminal client.
-    //Chat(chat::Args),
+    Chat(chat::Args),
     /// Send one message and wait until it is accepted.
     Send(send::Args),
     /// Get a development token of a running `tandem up`.
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match cli.command {
             Command::Up(args) => up::run(args).await,
-            //Command::Chat(args) => chat::run(args).await,
+            Command::Chat(args) => chat::run(args).await,
             Command::Send(args) => send::run(args).await,
             Command::Token(args) => token::run(args).await,
             Command::Accounts(command) => accounts::run(command).await,
