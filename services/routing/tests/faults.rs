@@ -540,3 +540,45 @@ async fn a_slow_conversation_does_not_hold_up_the_others() {
     ));
     let _ = client.answer(references[0]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_share_the_partitions_and_agree_on_who_is_heard() {
+    let world = World::new().await;
+    let (one, two) = (world.start().await, world.start().await);
+    let (a, b) = (
+        world.session("alice", 1).await,
+        world.session("bob", 2).await,
+    );
+    let (mut by_one, mut by_two) = (one.connect(&world).await, two.connect(&world).await);
+    let created = by_one.say("alice", GROUP, create(&["bob"])).await.unwrap();
+    let mut heard = vec![created];
+    // the other replica sees the group as soon as its partition's reader has folded it
+    soon(async || by_two.say("bob", GROUP, text("first")).await.is_ok()).await;
+    for i in 0..20 {
+        let client = if i % 2 == 0 { &mut by_one } else { &mut by_two };
+        heard.push(
+            client
+                .say("bob", GROUP, text(&i.to_string()))
+                .await
+                .unwrap(),
+        );
+    }
+    let removed = by_one
+        .say("alice", GROUP, world::remove("bob"))
+        .await
+        .unwrap();
+    heard.push(removed);
+    // the other replica may not know yet and accept it; it does not count at its place
+    let stale = by_two.say("bob", GROUP, text("am I heard?")).await;
+    one.stop().await;
+    soon(async || matches!(by_two.say("bob", GROUP, text("now?")).await, Err(code) if code == "not_a_member")).await;
+    let end = by_two.say("alice", GROUP, text("end")).await.unwrap();
+    heard.push(end);
+    soon(async || world.edge.seqs(a).contains(&end)).await;
+    let seen = passed_on(world.edge.seqs(a));
+    assert!(heard.iter().all(|seq| seen.contains(seq)));
+    assert!(stale.is_err() || !seen.contains(&stale.unwrap()));
+    assert_eq!(passed_on(world.edge.seqs(b)).last(), Some(&removed));
+    assert_eq!(seen.len(), heard.len() + 1, "and bob's first");
+    two.stop().await;
+}
