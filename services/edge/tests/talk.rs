@@ -18,7 +18,7 @@ use common::{
     fakes::Mode,
     settle,
 };
-use tandem_kernel::Code;
+use tandem_kernel::{Code, Seq};
 use tandem_proto::client::{
     ClientFrame, Head, PageRequest, Ping, Received, Request, SetPresence, Status, Submit, Typing,
     body::Kind, client_frame, messenger_client::MessengerClient, request::Op, response,
@@ -126,7 +126,8 @@ async fn confirmations_become_one_receipt_of_the_user_and_none_of_lies() {
         bob.received(ALICE_BOB, seq).await;
     }
     bob.received(ALICE_BOB, seq + 1000).await;
-    bob.received("o:bob@tandem.test,chloe@tandem.test", 7).await;
+    bob.received("o:alice@tandem.test,chloe@tandem.test", 7)
+        .await;
     bob.send(client_frame::Frame::Read(tandem_proto::client::Read {
         conversation: ALICE_BOB.into(),
         seq: seq - 1,
@@ -396,7 +397,7 @@ async fn with_history_stopped_people_chat_and_synced_comes_when_it_is_back() {
     assert_eq!(heads.await, 1);
     bob.synced().await;
     let sync = w.fakes.history.syncs.lock()[0].clone();
-    assert_eq!((sync.ends, sync.generation), (vec![42], 1));
+    assert_eq!((sync.ends, sync.generation), (vec![1], 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,4 +442,23 @@ async fn each_kind_of_event_that_cannot_be_is_rejected_with_its_code() {
         (1, 1)
     );
     assert!(w.fakes.routing.0.seen.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_while_away_is_confirmed_though_no_head_spoke_of_it() {
+    let w = World::new().await;
+    w.fakes
+        .log
+        .end
+        .store(10, std::sync::atomic::Ordering::Relaxed);
+    let mut bob = w.open("bob", "pc").await;
+    let read = Seq::new(1, 5).0;
+    bob.send(client_frame::Frame::Read(tandem_proto::client::Read {
+        conversation: ALICE_BOB.into(),
+        seq: read,
+    }))
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let receipts = w.fakes.routing.receipts();
+    assert_eq!((receipts.len(), receipts[0].1.read), (1, read));
 }

@@ -12,9 +12,12 @@ use futures::{
     stream::{BoxStream, FuturesUnordered},
 };
 use tandem_kernel::Address;
-use tandem_proto::client::{Head, Presence, response};
+use tandem_proto::client::{Presence, response};
 
-use crate::{domain::effect::Refusal, usecase::sign_in::SignedIn};
+use crate::{
+    domain::effect::Refusal,
+    usecase::{sign_in::SignedIn, sync::Step},
+};
 
 pub(super) enum Done {
     SignedIn(Box<Result<SignedIn, Refusal>>),
@@ -26,7 +29,7 @@ pub(super) enum Done {
 /// What a session waits for from other services. Takes no heap while there is nothing.
 #[derive(Default)]
 pub(super) struct Jobs {
-    pub(super) sync: Option<BoxStream<'static, (Vec<Head>, bool)>>,
+    pub(super) sync: Option<BoxStream<'static, Step>>,
     pub(super) open: Option<Box<FuturesUnordered<BoxFuture<'static, Done>>>>,
 }
 
@@ -49,7 +52,7 @@ impl Jobs {
         }
     }
 
-    pub(super) fn poll_sync(&mut self, cx: &mut Context<'_>) -> Poll<(Vec<Head>, bool)> {
+    pub(super) fn poll_sync(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let Some(sync) = &mut self.sync else {
             return Poll::Pending;
         };

@@ -32,7 +32,7 @@ use crate::{
     },
     edge::Edge,
     mailbox::{Item, Resume},
-    usecase::{registry::Handle, sign_in::SignedIn},
+    usecase::{registry::Handle, sign_in::SignedIn, sync::Step},
     wire::{Carrier, Incoming, Wire},
 };
 
@@ -142,9 +142,14 @@ impl Connection {
             any = true;
             self.take_done(done);
         }
-        if let Poll::Ready((heads, complete)) = self.jobs.poll_sync(cx) {
+        if let Poll::Ready(step) = self.jobs.poll_sync(cx) {
             any = true;
-            self.session.on_sync(heads, complete, &mut self.effects);
+            match step {
+                Step::From(ends) => self.session.on_sync_from(ends),
+                Step::Part(heads, complete) => {
+                    self.session.on_sync(heads, complete, &mut self.effects);
+                }
+            }
         }
         for _ in 0..FRAMES {
             if !self.session.reads() {

@@ -18,9 +18,15 @@ use tokio::{
 };
 use tonic::Streaming;
 
-use crate::metrics::Metrics;
+use crate::{domain::places::Ends, metrics::Metrics};
 
-type Ends = Arc<Vec<u64>>;
+/// What comes of a sync.
+pub enum Step {
+    /// It begins from these end offsets on.
+    From(Ends),
+    /// Heads, and whether the barrier is passed.
+    Part(Vec<Head>, bool),
+}
 
 /// Shared by all sessions of an edge.
 pub struct Syncer {
@@ -39,6 +45,7 @@ const GENERATION: u16 = 1;
 
 enum State {
     Begin,
+    Asked(Ends, OwnedSemaphorePermit),
     Reading(Box<Streaming<SyncPart>>, Option<OwnedSemaphorePermit>),
     Done,
 }
@@ -88,9 +95,12 @@ impl Syncer {
                 .await
                 {
                     Ok(Ok(ends)) => {
-                        let ends = Arc::new(ends);
+                        let ends = Ends {
+                            generation: GENERATION,
+                            offsets: Arc::new(ends),
+                        };
                         for one in asked {
-                            let _ = one.send(Arc::clone(&ends));
+                            let _ = one.send(ends.clone());
                         }
                         continue;
                     }
@@ -115,13 +125,13 @@ impl Syncer {
         rx.await.ok()
     }
 
-    /// The parts of a sync: heads, and whether the barrier is passed. Ends after that. The session must be
+    /// The steps of a sync, up to the part with which the barrier is passed. The session must be
     /// registered before it is polled first.
     pub fn start(
         self: &Arc<Self>,
         user: Address,
         have: HashMap<String, u64>,
-    ) -> impl Stream<Item = (Vec<Head>, bool)> + Send + use<> {
+    ) -> impl Stream<Item = Step> + Send + use<> {
         let run = Run {
             syncer: Arc::clone(self),
             user,
@@ -154,16 +164,20 @@ fn open(
 }
 
 impl Run {
-    async fn next(&mut self) -> Option<(Vec<Head>, bool)> {
+    async fn next(&mut self) -> Option<Step> {
         loop {
             match &mut self.state {
                 State::Done => return None,
-                State::Begin => match self.begin().await {
-                    Ok((parts, permit)) => {
-                        self.state = State::Reading(Box::new(parts), Some(permit));
-                    }
-                    Err(reason) => self.again(reason).await,
-                },
+                State::Begin => {
+                    let permit = Arc::clone(&self.syncer.permits)
+                        .acquire_owned()
+                        .await
+                        .ok()?;
+                    let ends = self.syncer.ends().await?;
+                    self.state = State::Asked(ends.clone(), permit);
+                    return Some(Step::From(ends));
+                }
+                State::Asked(..) => self.ask().await,
                 State::Reading(parts, permit) => match parts.message().await {
                     Ok(Some(part)) => {
                         *permit = None;
@@ -179,7 +193,7 @@ impl Run {
                                 .record(took.as_secs_f64() * 1000.0);
                             self.state = State::Done;
                         }
-                        return Some((part.heads, part.complete));
+                        return Some(Step::Part(part.heads, part.complete));
                     }
                     Ok(None) => {
                         self.again("history ended the sync before it was complete".to_owned())
@@ -194,21 +208,23 @@ impl Run {
         }
     }
 
-    async fn begin(&mut self) -> Result<(Streaming<SyncPart>, OwnedSemaphorePermit), String> {
-        let closed = || "the edge is ending".to_owned();
-        let permit = Arc::clone(&self.syncer.permits)
-            .acquire_owned()
-            .await
-            .map_err(|_| closed())?;
-        let ends = self.syncer.ends().await.ok_or_else(closed)?;
+    async fn ask(&mut self) {
+        let State::Asked(ends, permit) = std::mem::replace(&mut self.state, State::Begin) else {
+            return;
+        };
         let request = SyncRequest {
             user: self.user.as_str().to_owned(),
             have: self.have.clone(),
-            ends: ends.as_ref().clone(),
-            generation: u32::from(GENERATION),
+            ends: ends.offsets.as_ref().clone(),
+            generation: u32::from(ends.generation),
         };
-        let parts = open(self.syncer.history.clone(), request, self.syncer.call).await?;
-        Ok((parts, permit))
+        match open(self.syncer.history.clone(), request, self.syncer.call).await {
+            Ok(parts) => self.state = State::Reading(Box::new(parts), Some(permit)),
+            Err(reason) => {
+                drop(permit);
+                self.again(reason).await;
+            }
+        }
     }
 
     async fn again(&mut self, reason: String) {

@@ -64,9 +64,18 @@ impl Fakes {
 }
 
 /// A log that only knows its end.
-#[derive(Default)]
 pub struct FakeLog {
     pub fetches: AtomicUsize,
+    pub end: AtomicU64,
+}
+
+impl Default for FakeLog {
+    fn default() -> Self {
+        Self {
+            fetches: AtomicUsize::new(0),
+            end: AtomicU64::new(1),
+        }
+    }
 }
 
 #[async_trait]
@@ -87,7 +96,7 @@ impl Log for FakeLog {
     async fn end_offsets(&self, _: &str) -> Result<Vec<u64>, LogError> {
         self.fetches.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(5)).await;
-        Ok(vec![42])
+        Ok(vec![self.end.load(Ordering::Relaxed)])
     }
     async fn committed(&self, _: &str, _: &str) -> Result<Vec<Option<u64>>, LogError> {
         Err(LogError::Closed)

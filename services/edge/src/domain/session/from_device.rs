@@ -63,14 +63,13 @@ impl Session {
         match frame {
             F::Submit(submit) => self.on_submit(submit, now, out),
             F::Received(received) => self.on_received(received, now, out),
-            F::Read(Read { conversation, seq }) => match self.places.read(&conversation, seq) {
-                Some((conversation, seq)) => {
-                    out.push(Effect::Receipt(conversation, Mark::Read(seq)));
-                }
-                None => {
-                    self.useless(now, out);
-                }
-            },
+            F::Read(Read { conversation, seq }) => {
+                let mark = self.place(&conversation).and_then(|conversation| {
+                    let seq = self.places.read(&conversation, seq)?;
+                    Some((conversation, Mark::Read(seq)))
+                });
+                self.on_mark(mark, now, out);
+            }
             F::Hello(_) => {
                 self.close(
                     Code::UnexpectedFrame,
@@ -205,20 +204,31 @@ impl Session {
             seqs,
         } = received;
         // before it is synced something below may be missing: the event alone is confirmed
-        let news = if exact {
-            self.places
-                .exact(&conversation, &seqs)
-                .map(|(c, s)| (c, Mark::Exact(s)))
-        } else if self.synced {
-            self.places
-                .held(&conversation, seq)
-                .map(|(c, s)| (c, Mark::Delivered(s)))
-        } else {
-            self.places
-                .exact(&conversation, &[seq])
-                .map(|(c, s)| (c, Mark::Exact(s)))
-        };
-        match news {
+        let mark = self.place(&conversation).and_then(|conversation| {
+            let mark = if exact {
+                Mark::Exact(self.places.exact(&conversation, &seqs)?)
+            } else if self.synced {
+                Mark::Delivered(self.places.held(&conversation, seq)?)
+            } else {
+                Mark::Exact(self.places.exact(&conversation, &[seq])?)
+            };
+            Some((conversation, mark))
+        });
+        self.on_mark(mark, now, out);
+    }
+
+    /// The conversation's id as it is kept; a new one if the user may be a member.
+    fn place(&self, conversation: &str) -> Option<Arc<str>> {
+        self.places.key(conversation).or_else(|| {
+            let user = self.user.as_ref()?;
+            admit::in_conversation(user, conversation)
+                .is_ok()
+                .then(|| Arc::from(conversation))
+        })
+    }
+
+    fn on_mark(&mut self, mark: Option<(Arc<str>, Mark)>, now: Duration, out: &mut Effects) {
+        match mark {
             Some((conversation, mark)) => out.push(Effect::Receipt(conversation, mark)),
             None => {
                 self.useless(now, out);

@@ -11,6 +11,7 @@ use super::{Effects, Phase, Session};
 use crate::domain::{
     effect::{Answer, Effect, Refusal},
     frame::{Frame, Parcel, Passing},
+    places::Ends,
 };
 
 /// The code that another service named.
@@ -35,6 +36,11 @@ impl Session {
                 .collect(),
         };
         out.push(Effect::Sync(have));
+    }
+
+    /// The sync begins from these end offsets on.
+    pub fn on_sync_from(&mut self, ends: Ends) {
+        self.places.sync_from(ends);
     }
 
     /// A part of the sync came.
