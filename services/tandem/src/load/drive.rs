@@ -109,11 +109,12 @@ pub async fn run(args: Args, doors: &Doors, lifecycle: &Lifecycle) -> Result<Rep
     // a name of its own for each run, so that runs do not find each other's messages
     let tag = doors.rng.u64();
     let prefix = format!("load-{:08x}-", tag as u32);
-    let people = People::with_tokens(doors, &authority, &prefix, plan.people).await?;
+    let patience = Duration::from_secs_f64(args.patience);
+    let people = People::with_tokens(doors, &authority, &prefix, plan.people, patience).await?;
     let channel = args.server.channel(doors)?;
-    people.create(channel.clone()).await?;
+    people.create(&channel, patience).await?;
     if args.idle.is_none() {
-        people.connect(channel, &plan.talks).await?;
+        people.connect(&channel, &plan.talks, patience).await?;
     }
     let meter = Meter::new(doors, &authority, args.server_pid).await;
     let rss = meter.rss_bytes();
@@ -319,22 +320,16 @@ impl Driver<'_> {
 
     /// Hands each message to its device when it is due, whatever became of the earlier ones.
     async fn on_time(&self, begin: Duration) {
-        let begin_us = begin.as_micros() as u64;
-        let mut timed = self.run.plan.timed.iter().peekable();
-        while let Some(next) = timed.peek() {
-            let due = Duration::from_micros(begin_us + next.due_us);
-            let early = due.saturating_sub(self.now());
-            if !early.is_zero() {
-                // a timer's grain is a millisecond; what is due by then goes together
-                tokio::time::sleep(early.max(Duration::from_millis(1))).await;
-            }
-            let now_us = self.now().as_micros() as u64;
-            while let Some(m) = timed.next_if(|m| begin_us + m.due_us <= now_us) {
-                let due_us = begin_us + m.due_us;
-                if let Some(number) = self.run.ledger.write(m.device, m.talk, m.text, due_us) {
-                    let _ = self.fleet.queues[m.device as usize].send(number);
-                }
-            }
+        let (run, queues) = (Arc::clone(self.run), self.fleet.queues.clone());
+        // on a thread of its own: the runtime's timers are a millisecond coarse, which is the latency that
+        // is to be measured
+        let paced = self
+            .run
+            .doors
+            .threads
+            .run(move || pace(&run, &queues, begin));
+        if paced.await.is_err() {
+            tell(self.args, "the sending ended early");
         }
     }
 
@@ -386,6 +381,32 @@ impl Driver<'_> {
                 .push("the server's process is not on this machine".into());
         }
         Ok(())
+    }
+}
+
+/// Sleeps and sends until all is sent or the run stops. Blocks.
+fn pace(run: &Run, queues: &[mpsc::UnboundedSender<u32>], begin: Duration) {
+    let begin_us = begin.as_micros() as u64;
+    let mut timed = run.plan.timed.iter().peekable();
+    while let Some(next) = timed.peek() {
+        let now = run.doors.clock.monotonic();
+        let early = Duration::from_micros(begin_us + next.due_us).saturating_sub(now);
+        if !early.is_zero() {
+            if run.stop.is_cancelled() {
+                return;
+            }
+            // what is due within a tenth of a millisecond goes together
+            let most = Duration::from_millis(50);
+            std::thread::sleep(early.clamp(Duration::from_micros(100), most));
+            continue;
+        }
+        let now_us = now.as_micros() as u64;
+        while let Some(m) = timed.next_if(|m| begin_us + m.due_us <= now_us) {
+            let due_us = begin_us + m.due_us;
+            if let Some(number) = run.ledger.write(m.device, m.talk, m.text, due_us) {
+                let _ = queues[m.device as usize].send(number);
+            }
+        }
     }
 }
 

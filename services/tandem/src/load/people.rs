@@ -1,6 +1,6 @@
 //! The people of a run: their tokens, their accounts, and whom they have as contacts.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::{StreamExt, stream};
@@ -15,6 +15,25 @@ use super::plan::{Plan, Talk};
 
 /// Calls that are under way at once.
 const AT_ONCE: usize = 64;
+
+/// Tries again what failed, as the server may be away for a moment, until `patience` has passed.
+async fn patiently<T, F>(patience: Duration, mut attempt: impl FnMut() -> F) -> Result<T, String>
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let mut last = String::new();
+    let tried = async {
+        loop {
+            match attempt().await {
+                Ok(value) => return value,
+                Err(error) => last = error,
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    let tried = tokio::time::timeout(patience, tried).await;
+    tried.map_err(|_| last)
+}
 
 /// People with tokens.
 #[derive(Debug, Default)]
@@ -41,6 +60,7 @@ impl People {
         authority: &str,
         prefix: &str,
         count: u32,
+        patience: Duration,
     ) -> Result<Self, String> {
         let token = |i: u32| {
             let issuer = DevIssuer {
@@ -52,7 +72,12 @@ impl People {
                     ..DevTokenRequest::default()
                 },
             };
-            async move { issuer.token().await.map_err(|e| format!("token: {e}")) }
+            async move {
+                patiently(patience, || async {
+                    issuer.token().await.map_err(|e| format!("token: {e}"))
+                })
+                .await
+            }
         };
         let mut people = Self::default();
         let mut tokens = stream::iter(0..count).map(token).buffered(AT_ONCE);
@@ -66,7 +91,11 @@ impl People {
     }
 
     /// Creates their accounts.
-    pub async fn create(&self, channel: Channel) -> Result<(), String> {
+    pub async fn create(&self, channel: &Channel, patience: Duration) -> Result<(), String> {
+        patiently(patience, || self.import(channel.clone())).await
+    }
+
+    async fn import(&self, channel: Channel) -> Result<(), String> {
         let upserts: Vec<UpsertRequest> = self
             .addresses
             .iter()
@@ -102,23 +131,34 @@ impl People {
     }
 
     /// Makes those contacts who talk one-to-one.
-    pub async fn connect(&self, channel: Channel, talks: &[Talk]) -> Result<(), String> {
+    pub async fn connect(
+        &self,
+        channel: &Channel,
+        talks: &[Talk],
+        patience: Duration,
+    ) -> Result<(), String> {
         let pairs: BTreeSet<(u32, u32)> = talks
             .iter()
             .filter(|t| !t.group)
             .map(|t| (t.members[0], t.members[1]))
             .collect();
         let connect = |(a, b): (u32, u32)| {
-            let mut client = ProvisioningClient::new(channel.clone());
+            let client = ProvisioningClient::new(channel.clone());
             let request = ConnectRequest {
                 a: self.addresses[a as usize].clone(),
                 b: self.addresses[b as usize].clone(),
             };
-            async move { client.connect(request).await }
+            patiently(patience, move || {
+                let (mut client, request) = (client.clone(), request.clone());
+                async move {
+                    let answer = client.connect(request).await;
+                    answer.map_err(|s| format!("contacts: {}", s.message()))
+                }
+            })
         };
         let mut answers = stream::iter(pairs).map(connect).buffer_unordered(AT_ONCE);
         while let Some(answer) = answers.next().await {
-            answer.map_err(|s| format!("contacts: {}", s.message()))?;
+            answer?;
         }
         Ok(())
     }
@@ -144,6 +184,25 @@ impl People {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_for_a_moment_is_tried_again_and_the_last_error_is_told() {
+        let mut left = 3;
+        let attempt = || {
+            left -= 1;
+            std::future::ready(if left == 0 {
+                Ok(())
+            } else {
+                Err("away".to_owned())
+            })
+        };
+        assert_eq!(patiently(Duration::from_secs(5), attempt).await, Ok(()));
+        let never = || std::future::ready(Err::<(), _>("away".to_owned()));
+        assert_eq!(
+            patiently(Duration::from_secs(5), never).await,
+            Err("away".to_owned())
+        );
+    }
 
     #[test]
     fn a_token_says_whose_it_is() {

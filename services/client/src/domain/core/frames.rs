@@ -10,7 +10,7 @@ use tandem_proto::client::{ContactsRequest, Problem, ServerFrame, Welcome, reque
 
 use super::{
     super::{conversation::Inserted, update::Update},
-    Asker, Core,
+    Asker, Core, Track,
 };
 
 impl Core {
@@ -167,7 +167,12 @@ impl Core {
         let own = self.me() == Some(event.sender.as_str());
         // nobody waits for a receipt of a receipt, or of one's own words
         let confirm = !receipt && !own;
-        let track = self.tracks.entry(conversation.clone()).or_default();
+        if !self.tracks.contains_key(&conversation) {
+            self.tracks.insert(conversation.clone(), Track::default());
+        }
+        let Some(track) = self.tracks.get_mut(&conversation) else {
+            return;
+        };
         track.live = track.live.max(seq);
         if self.synced && !track.behind() {
             let before = track.have;
