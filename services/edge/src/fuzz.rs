@@ -87,6 +87,7 @@ pub fn fuzz_session(bytes: &[u8]) {
     let mut session = Session::new(Arc::new(rules()), now);
     let (mut last_n, mut over) = (0, false);
     let mut submitted = Vec::new();
+    let mut passed: HashMap<String, u64> = HashMap::new();
     while let Some((kind, arg, body)) = steps.next() {
         let mut out = Vec::new();
         let resumed = step(
@@ -106,7 +107,15 @@ pub fn fuzz_session(bytes: &[u8]) {
             match effect {
                 Effect::Send(frame) if frame.n > 0 => {
                     assert!(resumed || frame.n > last_n, "numbers rise");
+                    let new = frame.n > last_n;
                     last_n = last_n.max(frame.n);
+                    if let Some(server_frame::Frame::Event(event)) = frame.message().frame
+                        && new
+                    {
+                        let last = passed.entry(event.conversation).or_insert(0);
+                        assert!(event.seq > *last, "a conversation's events rise");
+                        *last = event.seq;
+                    }
                 }
                 Effect::Submit(conversation, submit) => {
                     assert_eq!(*conversation, *submit.conversation);
@@ -192,6 +201,7 @@ fn step(
                 return true;
             }
         }
+        10 if arg > 200 => session.on_alive(*now, out),
         10 => session.on_renewed(Err(Refusal::new(Code::TokenExpired, "")), out),
         _ => {
             if arg > 250 {

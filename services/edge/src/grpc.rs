@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tandem_chassis::lifecycle::OnEnd;
+use tandem_chassis::{lifecycle::OnEnd, telemetry};
 use tandem_kernel::SessionId;
 use tandem_proto::{
     client::{ClientFrame, ServerFrame, messenger_server::Messenger, server_frame},
@@ -45,6 +45,9 @@ impl Edge {
             {
                 parcel.sampled_at = Some(self.doors.clock.monotonic());
             }
+            parcel.span = telemetry::child(&delivery.traceparent, || {
+                tracing::info_span!("edge.deliver")
+            });
             parcels.push((delivery.sessions, Arc::new(parcel)));
         }
         self.registry.with(|sessions| {

@@ -155,6 +155,7 @@ mod tests {
             passing: Passing::Typing,
             body,
             sampled_at: None,
+            span: tracing::Span::none(),
         }))
     }
 

@@ -118,6 +118,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
         open: config.submit_open as usize,
         wait: Duration::from_millis(config.submit_wait_ms),
         answer: Duration::from_millis(config.submit_answer_ms),
+        trace_one_in: u64::from(config.trace_one_in),
         call,
         mailbox,
     };

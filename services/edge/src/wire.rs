@@ -34,6 +34,8 @@ use crate::domain::frame::Frame;
 pub enum Incoming {
     /// A frame.
     Frame(Box<ClientFrame>),
+    /// A sign of life of the carrier's own.
+    Alive,
     /// Something that is none. The connection is of no more use.
     Unreadable(Code, &'static str),
     /// The connection is gone.
@@ -115,7 +117,7 @@ impl Wire {
         }
     }
 
-    /// The next thing from the device. After anything but a frame it is not to be called again.
+    /// The next thing from the device. After `Unreadable` or `Gone` it is not to be called again.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
         match self {
             Self::Ws(stream, json) => loop {
@@ -133,8 +135,9 @@ impl Wire {
                     Message::Text(_) => {
                         Incoming::Unreadable(Code::Malformed, "tandem.v1 is sent as binary")
                     }
-                    Message::Close(_) => Incoming::Gone,
-                    Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+                    Message::Ping(_) | Message::Pong(_) => Incoming::Alive,
+                    // read on: the answer is written, and the end comes
+                    Message::Close(_) | Message::Frame(_) => continue,
                 });
             },
             Self::Grpc(wire) => Poll::Ready(match ready!(Pin::new(&mut wire.from).poll_next(cx)) {

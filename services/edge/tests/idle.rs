@@ -43,7 +43,7 @@ async fn open(w: &World, i: usize) -> DuplexStream {
     // masked with zeros (RFC 6455, section 5.3)
     let mut message = vec![
         0x82,
-        0x80 | 126,
+        0x80 | 0x7e,
         (frame.len() >> 8) as u8,
         frame.len() as u8,
         0,

@@ -17,12 +17,14 @@ use common::{
     device::{Device, event_id, text},
     settle,
 };
+use futures::{SinkExt, StreamExt};
 use tandem_ephemeral::Ephemeral;
 use tandem_kernel::Address;
 use tandem_proto::{
     client::{Bye, Event, Presence, client_frame, server_frame},
     edge::{DeliverBatch, Delivery, delivery::What},
 };
+use tokio_tungstenite::tungstenite::Message;
 
 const ALICE_BOB: &str = "o:alice@tandem.test,bob@tandem.test";
 
@@ -325,4 +327,24 @@ async fn a_drain_asks_devices_to_leave_at_a_pace_and_gives_the_lease_back() {
             .is_err(),
         "no new ones"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_handshake_is_answered_and_pings_of_the_carrier_keep_a_session() {
+    let w = World::new().await;
+    let (mut d, _) = open(&w, "alice", "pc").await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        d.ws.send(Message::Ping(bytes::Bytes::new())).await.unwrap();
+    }
+    assert_eq!(w.ephemeral.reach(&[alice()]).await.unwrap()[0].attached, 1);
+    d.ws.close(None).await.unwrap();
+    let mut last = None;
+    while let Some(message) = d.ws.next().await {
+        last = Some(message.unwrap());
+    }
+    assert!(matches!(last, Some(Message::Close(_))), "{last:?}");
+    settle().await;
+    let reach = w.ephemeral.reach(&[alice()]).await.unwrap()[0].clone();
+    assert_eq!((reach.attached, reach.sessions), (0, 1), "it may resume");
 }

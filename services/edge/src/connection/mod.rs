@@ -166,6 +166,10 @@ impl Connection {
                     let now = self.now();
                     self.session.on_frame(*frame, now, &mut self.effects);
                 }
+                Incoming::Alive => {
+                    let now = self.now();
+                    self.session.on_alive(now, &mut self.effects);
+                }
                 Incoming::Unreadable(code, message) => {
                     self.session.on_unreadable(code, message, &mut self.effects);
                 }

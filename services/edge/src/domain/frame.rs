@@ -81,6 +81,8 @@ pub struct Parcel {
     pub body: Bytes,
     /// When it came, for the sampled latency.
     pub sampled_at: Option<std::time::Duration>,
+    /// Its part of the event's trace; ends once every session has it.
+    pub span: tracing::Span,
 }
 
 impl Parcel {
@@ -110,6 +112,7 @@ impl Parcel {
             passing,
             body: encode(frame),
             sampled_at: None,
+            span: tracing::Span::none(),
         })
     }
 }

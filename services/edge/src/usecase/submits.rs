@@ -1,7 +1,14 @@
 //! Carries events to routing: one stream to each replica, batches that form by themselves, and nothing
 //! forgotten while a replica is away.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -9,6 +16,7 @@ use tandem_chassis::{
     Doors, Lifecycle,
     grpc::{Channel, Replicas},
     lifecycle::OnEnd,
+    telemetry,
 };
 use tandem_kernel::{Address, Code, DeviceId};
 use tandem_proto::{
@@ -25,6 +33,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
+use tracing::Span;
 
 use crate::{
     domain::{
@@ -49,6 +58,8 @@ pub enum Origin {
 struct Pending {
     origin: Origin,
     submit: Submit,
+    /// From the device's tap to routing's answer.
+    span: Span,
 }
 
 impl Pending {
@@ -83,6 +94,8 @@ pub struct Limits {
     pub answer: Duration,
     /// How long it may take to open a stream.
     pub call: Duration,
+    /// Of this many events one is traced; 0: none.
+    pub trace_one_in: u64,
     /// Of the sessions' mailboxes.
     pub mailbox: Bound,
 }
@@ -90,6 +103,7 @@ pub struct Limits {
 /// The carrier.
 pub struct Submits {
     state: Mutex<State>,
+    count: AtomicU64,
     doors: Doors,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -128,6 +142,7 @@ impl Submits {
     ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
+            count: AtomicU64::new(0),
             doors,
             limits,
             metrics,
@@ -206,16 +221,41 @@ impl Submits {
     /// Takes an event of a session or a receipt. It is answered to its origin, sooner or later.
     pub fn submit(&self, conversation: Arc<str>, origin: Origin, submit: Submit) {
         self.metrics.submits.add(1);
+        let span = match self.limits.trace_one_in {
+            0 => Span::none(),
+            one_in
+                if self
+                    .count
+                    .fetch_add(1, Ordering::Relaxed)
+                    .is_multiple_of(one_in) =>
+            {
+                tracing::info_span!("edge.submit")
+            }
+            _ => Span::none(),
+        };
         let now = self.doors.clock.monotonic();
         let mut state = self.state.lock();
         if state.lanes.open() >= self.limits.open {
             drop(state);
-            self.turn_down(conversation, Pending { origin, submit });
+            self.turn_down(
+                conversation,
+                Pending {
+                    origin,
+                    submit,
+                    span,
+                },
+            );
             return;
         }
-        let lane = state
-            .lanes
-            .submit(conversation, Pending { origin, submit }, now);
+        let lane = state.lanes.submit(
+            conversation,
+            Pending {
+                origin,
+                submit,
+                span,
+            },
+            now,
+        );
         if let Some(port) = lane.and_then(|id| state.ports.get(&id)) {
             port.wake.notify_one();
         }
@@ -398,7 +438,7 @@ impl Submits {
                 user: user.as_str().to_owned(),
                 device: device.map(|d| d.as_str().to_owned()).unwrap_or_default(),
                 what: Some(What::Submit(submit)),
-                traceparent: String::new(),
+                traceparent: telemetry::traceparent(&give.item.span),
             }
         });
         if let Some(port) = ports.get_mut(&id) {

@@ -51,7 +51,9 @@ struct Raw {
 
 struct Keys {
     set: Arc<JwkSet>,
-    fetched: Option<Duration>,
+    /// When they were last asked for, and whether that failed.
+    asked: Option<Duration>,
+    failed: bool,
 }
 
 struct Known {
@@ -89,7 +91,8 @@ impl Tokens {
             issuer,
             keys: RwLock::new(Keys {
                 set: Arc::new(JwkSet { keys: Vec::new() }),
-                fetched: None,
+                asked: None,
+                failed: false,
             }),
             fetching: tokio::sync::Mutex::new(()),
         };
@@ -178,21 +181,28 @@ impl Tokens {
             return Ok(key);
         }
         let now = self.clock.monotonic();
-        let fetched = known.keys.read().fetched;
-        if fetched.is_none_or(|at| now.saturating_sub(at) >= self.refetch) {
-            match tokio::time::timeout(self.call, known.issuer.keys.fetch()).await {
-                Ok(Ok(set)) => {
-                    *known.keys.write() = Keys {
-                        set: Arc::new(set),
-                        fetched: Some(now),
-                    }
+        let asked = known.keys.read().asked;
+        if asked.is_none_or(|at| now.saturating_sub(at) >= self.refetch) {
+            let fetched = match tokio::time::timeout(self.call, known.issuer.keys.fetch()).await {
+                Ok(fetched) => fetched,
+                Err(_) => Err("no answer in time".to_owned()),
+            };
+            let mut keys = known.keys.write();
+            keys.asked = Some(now);
+            keys.failed = fetched.is_err();
+            match fetched {
+                Ok(set) => keys.set = Arc::new(set),
+                Err(error) => {
+                    tracing::warn!(
+                        issuer = known.issuer.issuer,
+                        error,
+                        "keys cannot be fetched"
+                    );
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(issuer = known.issuer.issuer, %error, "keys cannot be fetched");
-                    return Err(unavailable());
-                }
-                Err(_) => return Err(unavailable()),
             }
+        }
+        if known.keys.read().failed {
+            return find(&known.keys.read().set, kid, alg).ok_or_else(unavailable);
         }
         find(&known.keys.read().set, kid, alg).ok_or_else(|| invalid("the token's key is unknown"))
     }

@@ -16,6 +16,14 @@ use crate::domain::{
 };
 
 impl Session {
+    /// The device's connection gave a sign of life that is no frame.
+    pub fn on_alive(&mut self, now: Duration, out: &mut Effects) {
+        if self.phase == Phase::Open {
+            self.heard = now;
+            self.useless(now, out);
+        }
+    }
+
     /// The device sent a frame.
     pub fn on_frame(&mut self, frame: ClientFrame, now: Duration, out: &mut Effects) {
         match (self.phase, frame.frame) {
