@@ -396,10 +396,11 @@ impl Conversation {
 }
 
 impl Item {
+    /// Whether it counts as unread, as history counts.
     fn counts(&self) -> bool {
         matches!(
             self.event.body.as_ref().and_then(|b| b.kind.as_ref()),
-            Some(Kind::Text(_))
+            Some(Kind::Text(_) | Kind::Nudge(_))
         )
     }
 

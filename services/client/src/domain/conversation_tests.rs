@@ -133,7 +133,7 @@ fn what_a_page_folded_and_what_came_live_agree() {
 }
 
 #[test]
-fn unread_counts_what_others_wrote_after_the_mark() {
+fn unread_counts_what_others_wrote_after_the_mark_and_their_nudges_as_history_does() {
     let mut c = Conversation::default();
     c.take_head(
         Head {
@@ -148,9 +148,9 @@ fn unread_counts_what_others_wrote_after_the_mark() {
     c.insert(event(11, "b", 1, text("one more")));
     c.insert(event(12, "b", 2, Kind::Nudge(Nudge {})));
     c.insert(event(9, "b", 9, text("counted by the head already")));
-    assert_eq!(c.unread("a"), 4);
+    assert_eq!(c.unread("a"), 5);
     assert!(c.read_up_to("a", 10));
-    assert_eq!(c.unread("a"), 1);
+    assert_eq!(c.unread("a"), 2);
     c.insert(event(13, "a", 3, text("an answer")));
     assert_eq!(c.unread("a"), 0);
     c.insert(event(14, "b", 4, text("and again")));

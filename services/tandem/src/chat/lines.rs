@@ -90,6 +90,7 @@ impl Printer {
             self.catch_up(core, &mut lines);
             if !self.synced {
                 self.synced = true;
+                lines.push("* synced".into());
             }
             if !self.begun {
                 self.begun = true;
@@ -97,7 +98,6 @@ impl Printer {
                     .contacts()
                     .map(|c| (c.user.clone(), c.state()))
                     .collect();
-                lines.push("* synced".into());
             }
         }
         lines
@@ -206,14 +206,13 @@ impl Printer {
         let (Some(c), Some(me)) = (core.conversation(id), core.me()) else {
             return;
         };
-        let mut own = c
+        let own = c
             .messages()
             .rev()
             .filter(|m| m.event.sender == me)
-            .take(200)
-            .peekable();
+            .take(200);
         let mut reach: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        while let Some(message) = own.next() {
+        for message in own {
             let (delivered, read) = c.seen_by(me, message.seq);
             for who in delivered {
                 let of = reach.entry(who.to_owned()).or_default();

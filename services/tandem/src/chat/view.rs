@@ -148,7 +148,7 @@ fn list(state: &State, core: &Core, columns: usize) -> Vec<Line<'static>> {
             String::new()
         };
         if mentioned {
-            badge.insert_str(1, "@");
+            badge.insert(1, '@');
         }
         if state
             .refused
@@ -286,7 +286,7 @@ fn body(state: &State, core: &Core, g: &Geometry, server: &str) -> Vec<Line<'sta
             (None, _) if core.me().is_none() => format!("Connecting to {server} …"),
             (None, _) => "Nobody here yet. /ask dan asks someone to be your contact, /to dan writes at once, /help tells more.".into(),
             (Some(_), Some(c)) if c.ranges().newest_gap().is_some() => "… older messages are on their way".into(),
-            (Some(id), _) if names::is_group(id) => "The conversation begins here.".into(),
+            (Some(_), _) if !lines.is_empty() => "The conversation begins here.".into(),
             (Some(_), _) => "The conversation begins here. Write something and press Enter; /help tells more.".into(),
         };
         for row in super::text::wrap(&note, g.body_width).into_iter().rev() {
@@ -341,7 +341,7 @@ fn label(state: &State, core: &Core, columns: usize) -> Line<'static> {
             let who = names::person(core, &m.event.sender);
             format!(
                 " {who}: {}",
-                m.text.map_or("".into(), |t| one_line(&t.text))
+                m.text.map_or_else(String::new, |t| one_line(&t.text))
             )
         })
     };
@@ -380,15 +380,16 @@ fn input(state: &State, g: &Geometry) -> (Vec<Line<'static>>, (usize, usize)) {
 
 fn status(state: &State, core: &Core, columns: usize) -> Line<'static> {
     let me = core.me().unwrap_or("Tandem");
+    let mut why = String::new();
     let (link, style) = match &state.link {
-        Link::Down(None) => ("connecting …".to_owned(), Style::new().fg(Color::Yellow)),
-        Link::Down(Some(why)) => (format!("offline: {why}"), Style::new().fg(Color::Red)),
-        Link::Closed(code, _) => (format!("ended: {code}"), Style::new().fg(Color::Red)),
-        Link::Up if !core.is_synced() => ("catching up …".into(), Style::new().fg(Color::Yellow)),
-        Link::Up => (
-            names::status(state.presence.0).to_owned(),
-            Style::new().fg(Color::Green),
-        ),
+        Link::Down(None) => ("connecting …", Color::Yellow),
+        Link::Down(Some(reason)) => {
+            why = format!(" · {reason}");
+            ("offline, trying again", Color::Red)
+        }
+        Link::Closed(code, _) => (code.as_str(), Color::Red),
+        Link::Up if !core.is_synced() => ("catching up …", Color::Yellow),
+        Link::Up => (names::status(state.presence.0), Color::Green),
     };
     let waiting = core.outbox().len();
     let waiting = if waiting > 0 && state.link != Link::Up {
@@ -402,16 +403,14 @@ fn status(state: &State, core: &Core, columns: usize) -> Line<'static> {
     } else {
         format!(" · {message}")
     };
-    let left = format!(" {me} · ");
-    let help = "/help ";
-    let used = width(&left) + width(&waiting) + width(&message) + width(help);
-    let link = cut(&link, columns.saturating_sub(used));
-    let gap = columns.saturating_sub(used + width(&link));
+    let (left, help) = (format!(" {me} · "), " /help ");
+    let rest = format!("{message}{waiting}{why}");
+    let room = columns.saturating_sub(width(&left) + width(link) + width(help));
     let base = Style::new().bg(Color::Indexed(236)).fg(Color::White);
     Line::from(vec![
         Span::styled(left, base),
-        Span::styled(link, base.patch(style)),
-        Span::styled(format!("{message}{waiting}{}", " ".repeat(gap)), base),
+        Span::styled(link.to_owned(), base.fg(style)),
+        Span::styled(fit(&rest, room), base),
         Span::styled(help, base),
     ])
 }

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyModifiers};
 use tandem_client::{Pages, Update};
-use tandem_kernel::event::{Event, MembersAdd, Nudge, Text};
+use tandem_kernel::event::{Body, Event, MembersAdd, Nudge, Text};
 use tandem_proto::client::{
-    Contact, Contacts, Head, Heads, Member, Page, Presence, Rejected, Response, Role, ServerFrame,
-    Synced, TypingEvent, Welcome, client_frame, request, response, server_frame::Frame,
+    Contacts, Head, Heads, Member, Page, Presence, Rejected, Response, Role, ServerFrame, Synced,
+    TypingEvent, Welcome, client_frame, contact, request, response, server_frame::Frame,
 };
 
 use super::*;
