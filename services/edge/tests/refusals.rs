@@ -10,16 +10,28 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{
     World,
     device::{Device, hello, text},
-    keys::Key,
+    keys::{Key, Keys},
 };
 use futures::SinkExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
+use tandem_chassis::Doors;
+use tandem_edge::{
+    Config, Issuer, JwkSet, KeySource,
+    domain::effect::Refusal,
+    usecase::tokens::{Claims, Tokens},
+};
 use tandem_kernel::Code;
 use tandem_proto::client::{
     ClientFrame, DeviceClass, Hello, Ping, RenewToken, client_frame, server_frame,
@@ -306,4 +318,57 @@ async fn silence_closes_the_connection_and_a_token_is_renewed_or_ends_the_sessio
         (240..=310).contains(&seconds),
         "after the renewed one's end and the grace, not before: {seconds}"
     );
+}
+
+/// Keys that can be had or not, and how often they were asked for.
+struct Rotating {
+    keys: parking_lot::Mutex<Option<JwkSet>>,
+    asked: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl KeySource for Rotating {
+    async fn fetch(&self) -> Result<JwkSet, String> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.keys.lock().clone().ok_or_else(|| "down".to_owned())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotated_key_is_found_and_unknown_ones_do_not_make_the_issuer_suffer() {
+    let keys = Keys::new(Doors::for_test(1));
+    let source = Arc::new(Rotating {
+        keys: parking_lot::Mutex::new(None),
+        asked: AtomicUsize::new(0),
+    });
+    let issuer = Issuer {
+        keys: source.clone(),
+        ..keys.issuer()
+    };
+    let tokens = Tokens::new(vec![issuer], &Config::default(), keys.doors.clock.clone());
+    let code = |r: Result<Claims, Refusal>| r.map_err(|r| r.code);
+    let alice = keys.token("alice");
+    for _ in 0..5 {
+        assert_eq!(code(tokens.verify(&alice).await), Err(Code::Unavailable));
+    }
+    *source.keys.lock() = Some(JwkSet {
+        keys: vec![keys.operator.jwk.clone()],
+    });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(
+        tokens.verify(&alice).await.unwrap().user.as_str(),
+        "alice@tandem.test"
+    );
+
+    let next = Key::new("op-2");
+    let rotated = next.sign(&keys.claims("alice", 3600));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for _ in 0..5 {
+        assert_eq!(code(tokens.verify(&rotated).await), Err(Code::TokenInvalid));
+    }
+    source.keys.lock().as_mut().unwrap().keys.push(next.jwk);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(tokens.verify(&rotated).await.is_ok());
+    assert!(tokens.verify(&alice).await.is_ok(), "the old one counts on");
+    assert_eq!(source.asked.load(Ordering::Relaxed), 4);
 }
