@@ -1,7 +1,6 @@
 //! What programs use: a handle to a device's session, and the stream of what happens.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,6 +29,7 @@ use crate::{
     address::Server,
     domain::{Core, Pages, Update},
     session,
+    shared::Shared,
     token::TokenSource,
 };
 
@@ -110,76 +110,6 @@ fn unexpected() -> Problem {
         code: Code::Internal.as_str().into(),
         message: "the answer is not to what was asked".into(),
         retry_after_ms: 0,
-    }
-}
-
-/// What the handle and the session's task share.
-pub(crate) struct Shared {
-    pub(crate) core: Mutex<Core>,
-    pub(crate) wake: Notify,
-    pub(crate) stop: CancellationToken,
-    /// Status and personal message, to be set again at each connection.
-    pub(crate) presence: Mutex<(Status, String)>,
-    outcomes: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
-    questions: Mutex<BTreeMap<u64, oneshot::Sender<Result<Answer, Problem>>>>,
-    updates: Mutex<Option<mpsc::UnboundedSender<Update>>>,
-}
-
-impl Shared {
-    /// Hands updates, outcomes and answers to whom they concern.
-    pub(crate) fn deliver(&self) {
-        let (updates, answers) = {
-            let mut core = self.core.lock();
-            (core.take_updates(), core.take_answers())
-        };
-        for (number, answer) in answers {
-            if let Some(question) = self.questions.lock().remove(&number) {
-                let _ = question.send(answer);
-            }
-        }
-        if updates.is_empty() {
-            return;
-        }
-        let stream = self.updates.lock();
-        for update in updates {
-            match &update {
-                Update::Accepted {
-                    event_id,
-                    conversation,
-                    seq,
-                } => {
-                    let taken = Taken {
-                        conversation: conversation.clone(),
-                        seq: *seq,
-                    };
-                    self.resolve(event_id, Ok(taken));
-                }
-                Update::Rejected {
-                    event_id, problem, ..
-                } => {
-                    self.resolve(event_id, Err(problem.clone()));
-                }
-                _ => {}
-            }
-            if let Some(stream) = stream.as_ref() {
-                let _ = stream.send(update);
-            }
-        }
-    }
-
-    fn resolve(&self, event_id: &str, outcome: Outcome) {
-        if let Some(waiting) = self.outcomes.lock().remove(event_id) {
-            let _ = waiting.send(outcome);
-        }
-    }
-
-    /// Nothing more will happen.
-    pub(crate) fn ended(&self) {
-        self.deliver();
-        self.stop.cancel();
-        self.updates.lock().take();
-        self.outcomes.lock().clear();
-        self.questions.lock().clear();
     }
 }
 

@@ -9,6 +9,7 @@ pub mod carrier;
 mod client;
 pub mod domain;
 mod session;
+mod shared;
 pub mod token;
 
 pub use address::Server;

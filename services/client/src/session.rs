@@ -10,8 +10,9 @@ use tandem_proto::client::{
 
 use crate::{
     carrier::{Broken, Connection},
-    client::{Options, Shared},
+    client::Options,
     domain::Update,
+    shared::Shared,
     token::{Token, TokenError},
 };
 
@@ -80,14 +81,14 @@ pub(crate) async fn run(shared: Arc<Shared>, options: Options) {
         } else {
             failures.saturating_add(1)
         };
-        let retry_in = after.unwrap_or_else(|| {
-            // full jitter over an exponential backoff, and never at once
-            let most = options
-                .retry_max
-                .min(options.retry_min * 2u32.saturating_pow(failures.min(16)));
-            let spread = most.saturating_sub(options.retry_min).as_millis() as u64;
-            options.retry_min + Duration::from_millis(options.doors.rng.below(spread + 1))
-        });
+        // spread out, so that those whom one break hits do not come back as one; and never at once
+        let doubled = options.retry_min * 2u32.saturating_pow(failures.min(16) + 2);
+        let spread = doubled
+            .min(options.retry_max)
+            .saturating_sub(options.retry_min);
+        let jitter = options.doors.rng.below(spread.as_millis() as u64 + 1);
+        let pause = options.retry_min + Duration::from_millis(jitter);
+        let retry_in = after.map_or(pause, |after| after.max(options.retry_min));
         tracing::debug!(%reason, ?retry_in, "connection broke");
         shared
             .core

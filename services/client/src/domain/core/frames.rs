@@ -18,6 +18,7 @@ impl Core {
     /// [`Core::take_answers`].
     pub fn on_frame(&mut self, frame: ServerFrame, now: Duration) {
         use server_frame::Frame;
+        self.clock = now;
         if frame.n > 0 {
             self.last_n = self.last_n.max(frame.n);
         }
@@ -93,11 +94,8 @@ impl Core {
         }
         self.heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1000)));
         self.vapid = welcome.vapid_public_key;
-        self.resumed = welcome.resumed;
         if !welcome.resumed {
             self.synced = false;
-            // a new session knows only of the conversations that it names
-            self.reconfirm.clear();
             (self.last_n, self.acked_n) = (n, n);
             // an unfinished resync's targets are named again by the heads to come
             for track in self.tracks.values_mut() {

@@ -63,6 +63,8 @@ enum Asker {
 const FETCHES: usize = 4;
 /// Frames processed beyond the last acknowledged one before that is said by itself.
 const UNACKED: u64 = 64;
+/// How long a confirmation may take to leave the edge.
+const UNSURE: Duration = Duration::from_secs(10);
 /// Most seqs in one exact confirmation.
 const EXACT: usize = 500;
 
@@ -84,7 +86,6 @@ pub struct Core {
     unaddressed: Vec<(String, String, Body, i64)>,
     connected: bool,
     synced: bool,
-    resumed: bool,
     session: String,
     last_n: u64,
     /// What the edge was told of it.
@@ -95,8 +96,11 @@ pub struct Core {
     fetch_again: bool,
     /// Conversations with something to confirm.
     dirty: BTreeSet<String>,
-    /// Conversations whose confirmation may have been lost with the last connection.
-    reconfirm: BTreeSet<String>,
+    /// When something was last confirmed of a conversation: what the connection's end cut off may have been
+    /// lost with it.
+    reconfirm: BTreeMap<String, Duration>,
+    /// The time as last told.
+    clock: Duration,
     /// Answers for callers.
     answers: Vec<(u64, Result<response::Result, Problem>)>,
     updates: Vec<Update>,
@@ -128,7 +132,6 @@ impl Core {
             unaddressed: Vec::new(),
             connected: false,
             synced: false,
-            resumed: false,
             session: String::new(),
             last_n: 0,
             acked_n: 0,
@@ -137,7 +140,8 @@ impl Core {
             to_fetch: VecDeque::new(),
             fetch_again: false,
             dirty: BTreeSet::new(),
-            reconfirm: BTreeSet::new(),
+            reconfirm: BTreeMap::new(),
+            clock: Duration::ZERO,
             answers: Vec::new(),
             updates: Vec::new(),
             out: Vec::new(),
@@ -281,8 +285,7 @@ impl Core {
             self.updates
                 .push(Update::Conversation(conversation.to_owned()));
         }
-        // said again on resume, as the edge may not have had it
-        self.reconfirm.insert(conversation.to_owned());
+        self.reconfirm.insert(conversation.to_owned(), self.clock);
         if self.connected {
             self.out.push(read_frame(conversation, seq));
         }
@@ -337,6 +340,9 @@ impl Core {
     pub fn disconnected(&mut self) {
         self.connected = false;
         self.out.clear();
+        // what is older has left the edge long ago
+        let since = self.clock.saturating_sub(UNSURE);
+        self.reconfirm.retain(|_, at| *at >= since);
         self.to_fetch.clear();
         for asker in mem::take(&mut self.asked).into_values() {
             if let Asker::Caller(number, _) = asker {
@@ -365,6 +371,7 @@ impl Core {
         if !self.connected {
             return (Vec::new(), None);
         }
+        self.clock = now;
         self.confirm();
         let (due, wait) = self.outbox.due(&self.limits, now);
         self.out.extend(due.into_iter().map(submit_frame));
@@ -400,7 +407,7 @@ impl Core {
                     seqs: part.to_vec(),
                 }));
             }
-            self.reconfirm.insert(id);
+            self.reconfirm.insert(id, self.clock);
         }
     }
 

@@ -310,15 +310,13 @@ impl Core {
         for id in ids {
             self.hold_live(&id);
         }
-        if self.resumed {
-            self.confirm_again();
-        }
+        self.confirm_again();
         self.updates.push(Update::Synced);
     }
 
     pub(super) fn confirm_again(&mut self) {
         let me = self.me().unwrap_or_default().to_owned();
-        for id in mem::take(&mut self.reconfirm) {
+        for id in mem::take(&mut self.reconfirm).into_keys() {
             let read = self.conversations.get(&id).map_or(0, |c| c.read(&me));
             if let Some(track) = self.tracks.get_mut(&id)
                 && !track.behind()

@@ -246,10 +246,34 @@ fn what_was_confirmed_in_a_connection_that_broke_is_confirmed_again() {
             n: 3
         })
     );
+    let mut elsewhere = core.clone();
     core.on_frame(welcome("s1", true), Duration::ZERO);
     let sent = out(&mut core);
     assert_eq!(received(&sent), [(5, vec![])]);
+    // and in a new session, once it is synced
+    elsewhere.on_frame(welcome("s2", false), Duration::ZERO);
+    assert_eq!(received(&out(&mut elsewhere)), []);
+    elsewhere.on_frame(frame(2, Frame::Synced(Synced {})), Duration::ZERO);
+    assert_eq!(received(&out(&mut elsewhere)), [(5, vec![])]);
     assert!(sent.iter().any(|f| matches!(f, Out::Read(r) if r.seq == 5)));
+}
+
+#[test]
+fn what_was_confirmed_long_before_a_break_is_not_said_again() {
+    let mut core = opened(Pages::All);
+    core.on_frame(frame(2, Frame::Synced(Synced {})), Duration::ZERO);
+    core.on_frame(frame(3, Frame::Event(event(5))), Duration::ZERO);
+    assert_eq!(received(&out(&mut core)), [(5, vec![])]);
+    core.take_out(Duration::from_mins(1));
+    core.disconnected();
+    core.on_frame(welcome("s2", false), Duration::from_secs(61));
+    core.on_frame(frame(2, Frame::Synced(Synced {})), Duration::from_secs(61));
+    let (said, _) = core.take_out(Duration::from_secs(61));
+    assert!(
+        !said
+            .iter()
+            .any(|f| matches!(f.frame, Some(Out::Received(_))))
+    );
 }
 
 #[test]
