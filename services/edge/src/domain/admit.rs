@@ -31,17 +31,18 @@ pub fn submit(user: &Address, submit: &mut Submit, text_bytes: u32) -> Result<Ar
             "event_id is a uuid of version 7 in its usual form",
         );
     }
-    let group = conversation(user, submit)?;
     let Some(kind) = submit.body.as_ref().and_then(|b| b.kind.as_ref()) else {
         return refuse(Code::InvalidArgument, "an event has a body");
     };
-    if group::changes_group(kind) && !group {
+    body(kind, text_bytes)?;
+    let changes_group = group::changes_group(kind);
+    let group = conversation(user, submit)?;
+    if changes_group && !group {
         return refuse(
             Code::InvalidArgument,
             "only a group has members, roles and a title",
         );
     }
-    body(kind, text_bytes)?;
     Ok(Arc::from(submit.conversation.as_str()))
 }
 
