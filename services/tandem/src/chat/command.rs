@@ -314,7 +314,7 @@ fn target(rest: &str) -> Option<(Option<u64>, &str)> {
     }
 }
 
-/// The lines of the help.
+/// The lines of the help; what stands left and right of a tab are two columns.
 pub fn help(about: Option<&str>) -> Vec<String> {
     if let Some(name) = about {
         let Some(spec) = COMMANDS.iter().find(|s| s.name == name) else {
@@ -329,13 +329,9 @@ pub fn help(about: Option<&str>) -> Vec<String> {
         "Write a message and press Enter. Commands begin with /:".to_owned(),
         String::new(),
     ];
-    lines.extend(
-        COMMANDS
-            .iter()
-            .map(|s| format!("{:32} {}", s.usage, s.does)),
-    );
+    lines.extend(COMMANDS.iter().map(|s| format!("{}\t{}", s.usage, s.does)));
     lines.push(String::new());
-    lines.extend(KEYS.iter().map(|(key, does)| format!("{key:32} {does}")));
+    lines.extend(KEYS.iter().map(|(key, does)| format!("{key}\t{does}")));
     lines.extend([
         String::new(),
         "✓ the server has it   ✓✓ it is on a device of theirs   ✓✓ read   … waits to be sent".into(),

@@ -98,14 +98,14 @@ impl Deeds {
         }
     }
 
-    /// Notes what an update says of what is under way.
-    pub fn told(&mut self, update: &Update) {
+    /// Notes what an update says of what is under way; whether it ended something.
+    pub fn told(&mut self, update: &Update) -> bool {
         match update {
             // comes after `Accepted`, and the model has what it leads to
             Update::Event { event, .. } => self.sent.remove(&event.event_id),
             Update::Rejected { event_id, .. } => self.sent.remove(event_id),
             _ => false,
-        };
+        }
     }
 
     /// Whether every question has its answer.

@@ -13,7 +13,7 @@ use super::{
     layout,
     model::{State, act::number, reason},
     names::{self, handle},
-    text::one_line,
+    text::{one_line, wrap_columns},
 };
 
 mod run;
@@ -129,7 +129,13 @@ impl Printer {
         self.notices += state.notices.drain(..).filter(|n| n.bad).count();
         if let Some(panel) = state.panel.take() {
             lines.push(format!("* {}", panel.title));
-            lines.extend(panel.lines.into_iter().map(|l| format!("  {l}")));
+            lines.extend(
+                panel
+                    .lines
+                    .iter()
+                    .flat_map(|l| wrap_columns(l, usize::MAX))
+                    .map(|l| format!("  {l}")),
+            );
         }
         lines
     }

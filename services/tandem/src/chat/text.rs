@@ -94,6 +94,21 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     rows
 }
 
+/// The rows of a line whose tab, if it has one, parts a narrow left column from what explains it.
+pub fn wrap_columns(line: &str, columns: usize) -> Vec<String> {
+    const LEFT: usize = 30;
+    let Some((left, right)) = line.split_once('\t') else {
+        return wrap(line, columns);
+    };
+    if columns < LEFT * 2 {
+        return wrap(&format!("{left}  {right}"), columns);
+    }
+    let right = wrap(right, columns - LEFT).into_iter().enumerate();
+    right
+        .map(|(row, text)| format!("{}{text}", fit(if row == 0 { left } else { "" }, LEFT)))
+        .collect()
+}
+
 /// The words of a command's rest; what stands in double quotes is one.
 pub fn words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted, mut begun) = (Vec::new(), String::new(), false, false);
@@ -152,6 +167,15 @@ mod tests {
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!(fit("日本語", 4), "日… ");
         assert_eq!(fit("ab", 4), "ab  ");
+    }
+
+    #[test]
+    fn an_explanation_stays_in_its_column() {
+        let rows = wrap_columns("/a\tone two three four five six seven", 60);
+        assert_eq!(rows.len(), 2);
+        assert!(rows[0].starts_with("/a      ") && rows[1].starts_with("        "));
+        assert!(rows.iter().all(|r| width(r) <= 60));
+        assert_eq!(wrap_columns("/a\tone", 20), ["/a  one"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     layout::{self, Geometry, PROMPT, dim},
     model::{Link, Mode, State},
     names,
-    text::{cut, fit, one_line, width},
+    text::{cut, fit, one_line, width, wrap, wrap_columns},
 };
 
 /// Everything that is to be drawn, taken off the device so that drawing keeps nobody waiting.
@@ -270,7 +270,7 @@ fn body(state: &State, core: &Core, g: &Geometry, server: &str) -> Vec<Line<'sta
         let rows = panel
             .lines
             .iter()
-            .flat_map(|l| super::text::wrap(l, g.body_width));
+            .flat_map(|l| wrap_columns(l, g.body_width));
         lines.extend(rows.skip(panel.top).map(Line::raw));
         lines.truncate(g.body_height);
         lines.resize(g.body_height.saturating_sub(1), Line::raw(""));
@@ -289,7 +289,7 @@ fn body(state: &State, core: &Core, g: &Geometry, server: &str) -> Vec<Line<'sta
             (Some(_), _) if !lines.is_empty() => "The conversation begins here.".into(),
             (Some(_), _) => "The conversation begins here. Write something and press Enter; /help tells more.".into(),
         };
-        for row in super::text::wrap(&note, g.body_width).into_iter().rev() {
+        for row in wrap(&note, g.body_width).into_iter().rev() {
             lines.push(Line::styled(row, dim()));
         }
         lines.truncate(g.body_height);

@@ -47,7 +47,8 @@ pub async fn run(
     let mut printer = Printer::default();
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let mut terminate = signal(SignalKind::terminate())?;
-    let started = Instant::now();
+    // when something that was waited for came last
+    let mut progress = Instant::now();
     let (mut connected, mut ended) = (None::<Instant>, None::<Instant>);
     // the line that waits, and whether the one before it was a message
     let (mut held, mut after_text) = (None::<String>, false);
@@ -69,7 +70,9 @@ pub async fn run(
                         if matches!(update, Update::Connected { .. }) {
                             connected.get_or_insert_with(Instant::now);
                         }
-                        deeds.told(&update);
+                        if deeds.told(&update) {
+                            progress = Instant::now();
+                        }
                         Some(Input::Update(Box::new(update)))
                     }
                     None => break,
@@ -115,15 +118,12 @@ pub async fn run(
             ended.get_or_insert_with(Instant::now);
             held = None;
         }
-        let waited = ended
-            .or((!begun).then_some(started))
-            .map(|since| since.elapsed());
-        if let Some(waited) = waited {
-            let done = ended.is_some() && held.is_none() && deeds.is_idle();
-            if done && (quit || waited >= patience.linger) {
+        if let Some(ended) = ended.or((!begun).then_some(progress)) {
+            let done = begun && held.is_none() && deeds.is_idle();
+            if done && (quit || ended.elapsed() >= patience.linger) {
                 break;
             }
-            if !done && waited >= patience.answers {
+            if !done && ended.max(progress).elapsed() >= patience.answers {
                 let what = if begun {
                     "! no answer in time; what was sent may have been accepted all the same\n"
                 } else {
