@@ -33,6 +33,8 @@ pub struct Printer {
     /// Who → what they are to the person.
     relations: BTreeMap<String, contact::State>,
     synced: bool,
+    /// The device holds what was printed already, but for what comes live.
+    caught_up: bool,
     /// Was once in sync: what comes from then on is news.
     begun: bool,
 }
@@ -44,7 +46,7 @@ impl Printer {
         match update {
             Update::Connected { user, .. } => lines.push(format!("* connected as {user}")),
             Update::Disconnected { reason, retry_in } => {
-                self.synced = false;
+                (self.synced, self.caught_up) = (false, false);
                 let reason = one_line(reason);
                 lines.push(format!(
                     "* offline: {reason}; trying again in {}",
@@ -57,6 +59,7 @@ impl Printer {
                     one_line(message)
                 ));
             }
+            Update::Event { live: false, .. } => self.caught_up = false,
             Update::Event { event, live: true } => self.event(core, event, &mut lines),
             Update::Conversation(id) => self.receipts(core, id, &mut lines),
             Update::Typing {
@@ -87,7 +90,9 @@ impl Printer {
             _ => {}
         }
         if core.is_synced() && core.knows_contacts() {
-            self.catch_up(core, &mut lines);
+            if !std::mem::replace(&mut self.caught_up, true) {
+                self.catch_up(core, &mut lines);
+            }
             if !self.synced {
                 self.synced = true;
                 lines.push("* synced".into());
@@ -103,7 +108,8 @@ impl Printer {
         lines
     }
 
-    fn relation(&mut self, core: &Core, c: &Contact, lines: &mut Vec<String>) {
+    /// A relation as it stands, if that is news.
+    pub fn relation(&mut self, core: &Core, c: &Contact, lines: &mut Vec<String>) {
         let state = c.state();
         if self.relations.insert(c.user.clone(), state) == Some(state) {
             return;
@@ -212,11 +218,8 @@ impl Printer {
         let (Some(c), Some(me)) = (core.conversation(id), core.me()) else {
             return;
         };
-        let own = c
-            .messages()
-            .rev()
-            .filter(|m| m.event.sender == me)
-            .take(200);
+        let newest = c.messages().rev().take(500);
+        let own = newest.filter(|m| m.event.sender == me);
         let mut reach: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for message in own {
             let (delivered, read) = c.seen_by(me, message.seq);

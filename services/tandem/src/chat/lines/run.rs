@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     super::{
         deeds::{Deeds, Own},
-        model::{Input, Link, State},
+        model::{Answer, Input, Link, State},
     },
     Printer,
 };
@@ -95,10 +95,14 @@ pub async fn run(
             let (effects, mut text) = client.look(|core| {
                 let known = core.is_synced() && core.knows_contacts();
                 begun |= known || connected.is_some_and(|at| at.elapsed() > SYNC);
-                let printed = match &input {
-                    Input::Update(update) => printer.update(core, update),
-                    _ => Vec::new(),
-                };
+                let mut printed = Vec::new();
+                match &input {
+                    Input::Update(update) => printed = printer.update(core, update),
+                    Input::Answer(Answer::Relation(_, _, Ok(contact))) => {
+                        printer.relation(core, contact, &mut printed);
+                    }
+                    _ => {}
+                }
                 (state.on(core, input, now), printed)
             });
             text.extend(printer.said(&mut state));

@@ -176,6 +176,8 @@ impl State {
                 }
                 self.fetching.remove(&id);
             }
+            // in lines, the relation is printed, once, whether it comes here or by itself
+            Answer::Relation(action, _, Ok(_)) if self.plain && action != Action::Rename => {}
             Answer::Relation(Action::Request, _, Ok(c)) if c.state() == contact::State::Mutual => {
                 let who = names::person(core, &c.user);
                 self.say(format!("{who} is your contact"));
