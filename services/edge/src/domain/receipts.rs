@@ -1,7 +1,7 @@
 //! Which receipts are worth an event: what a user's devices confirmed of a conversation, merged for a
 //! moment, without what was said before.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ahash::AHashMap;
 use tandem_kernel::Address;
@@ -28,8 +28,9 @@ pub type Key = (Address, Arc<str>);
 pub struct Receipts {
     delay: Duration,
     pending: AHashMap<Key, Receipt>,
-    // the delay is the same for all, so the order of arrival is the order of falling due
-    due: VecDeque<(Duration, Key)>,
+    // all that is pending is said together, so that many receipts cost the log one write
+    order: Vec<Key>,
+    due: Option<Duration>,
     /// Delivered and read marks that were made events of already.
     sent: Recent<Key, (u64, u64)>,
 }
@@ -40,17 +41,18 @@ const SENT: usize = 65_536;
 const EXACT: usize = 1024;
 
 impl Receipts {
-    /// None yet; marks are merged for `delay`.
+    /// None yet; marks are merged for at most `delay`.
     pub fn new(delay: Duration) -> Self {
         Self {
             delay,
             pending: AHashMap::new(),
-            due: VecDeque::new(),
+            order: Vec::new(),
+            due: None,
             sent: Recent::default(),
         }
     }
 
-    /// Takes a mark in. Returns true if it is the first of its key: something falls due after the delay.
+    /// Takes a mark in. Returns true if it is the first that is pending: all falls due after the delay.
     pub fn add(&mut self, key: Key, mark: Mark, now: Duration) -> bool {
         let (delivered, read) = self.sent.get_mut(&key).map_or((0, 0), |s| *s);
         let news = match &mark {
@@ -61,9 +63,12 @@ impl Receipts {
         if !news {
             return false;
         }
-        let first = !self.pending.contains_key(&key);
+        let first = self.due.is_none();
         if first {
-            self.due.push_back((now + self.delay, key.clone()));
+            self.due = Some(now + self.delay);
+        }
+        if !self.pending.contains_key(&key) {
+            self.order.push(key.clone());
         }
         let receipt = self.pending.entry(key).or_default();
         match mark {
@@ -82,18 +87,19 @@ impl Receipts {
         first
     }
 
-    /// When the next one falls due.
+    /// When what is pending falls due.
     pub fn next_due(&self) -> Option<Duration> {
-        self.due.front().map(|(at, _)| *at)
+        self.due
     }
 
-    /// Takes what has fallen due, in the order in which it was begun.
+    /// Takes all that is pending, in the order in which it was begun, if it has fallen due.
     pub fn take_due(&mut self, now: Duration) -> Vec<(Key, Receipt)> {
-        let mut out = Vec::new();
-        while self.due.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, key)) = self.due.pop_front() else {
-                break;
-            };
+        if self.due.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.due = None;
+        let mut out = Vec::with_capacity(self.order.len());
+        for key in std::mem::take(&mut self.order) {
             let Some(mut receipt) = self.pending.remove(&key) else {
                 continue;
             };
@@ -146,6 +152,17 @@ mod tests {
             r.add(key(), Mark::Read(3), 300 * MS),
             "read moves on its own"
         );
+    }
+
+    #[test]
+    fn all_that_is_pending_is_said_together() {
+        let mut r = Receipts::new(200 * MS);
+        let other = (Address::parse("b@x").unwrap(), Arc::from("c"));
+        assert!(r.add(other.clone(), Mark::Delivered(1), MS));
+        assert!(!r.add(key(), Mark::Delivered(2), 150 * MS));
+        let said: Vec<_> = r.take_due(201 * MS).into_iter().map(|(k, _)| k).collect();
+        assert_eq!(said, [other, key()]);
+        assert_eq!(r.next_due(), None);
     }
 
     #[test]
