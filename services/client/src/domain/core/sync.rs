@@ -154,7 +154,7 @@ impl Core {
                     }
                     (Ok(response::Result::Contacts(all)), _) => {
                         for contact in all.contacts.clone() {
-                            self.contacts.insert(contact.user.clone(), contact);
+                            self.keep_contact(contact);
                         }
                     }
                     _ => {}
@@ -274,25 +274,23 @@ impl Core {
         }
     }
 
-    pub(super) fn on_contact(&mut self, contact: Contact) {
+    /// Keeps a relation. What is known of a contact's presence stays when the relation is told without.
+    fn keep_contact(&mut self, mut contact: Contact) {
         if contact.state() == contact::State::None {
             self.contacts.remove(&contact.user);
-        } else {
-            let mut contact = contact.clone();
-            if let Some(known) = self.contacts.get(&contact.user)
-                && contact.presence.is_none()
-                && contact.state() == contact::State::Mutual
-            {
-                contact.presence.clone_from(&known.presence);
-            }
-            if contact.state() == contact::State::Mutual
-                && let Some(id) = self.with(&contact.user)
-                && let Some(conversation) = self.conversations.get_mut(&id)
-            {
-                conversation.set_request(false);
-            }
-            self.contacts.insert(contact.user.clone(), contact);
+            return;
         }
+        if let Some(known) = self.contacts.get(&contact.user)
+            && contact.presence.is_none()
+            && contact.state() == contact::State::Mutual
+        {
+            contact.presence.clone_from(&known.presence);
+        }
+        self.contacts.insert(contact.user.clone(), contact);
+    }
+
+    pub(super) fn on_contact(&mut self, contact: Contact) {
+        self.keep_contact(contact.clone());
         self.updates.push(Update::Contact(contact));
     }
 

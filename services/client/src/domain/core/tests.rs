@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 use tandem_kernel::event::{Event, Kind, Receipt, Text};
 use tandem_proto::client::{
-    Accepted, Head, Heads, Page, Rejected, Response, ServerFrame, Synced, Welcome,
-    client_frame::Frame as Out, server_frame::Frame,
+    Accepted, Contact, Contacts, ContactsRequest, Head, Heads, Page, Presence, Rejected, Response,
+    ServerFrame, Synced, Welcome, client_frame::Frame as Out, contact, server_frame::Frame,
 };
 
 use super::*;
@@ -425,6 +425,39 @@ fn a_receipt_is_no_event_for_the_person() {
         Duration::ZERO,
     );
     assert_eq!(core.take_updates(), [Update::Conversation(C.into())]);
+}
+
+#[test]
+fn a_contact_who_is_told_without_presence_keeps_the_one_that_is_known() {
+    let mut core = opened(Pages::All);
+    let bob = |name: &str, presence| Contact {
+        user: "bob@x.test".into(),
+        name: name.into(),
+        state: contact::State::Mutual.into(),
+        presence,
+    };
+    let all = |contact| {
+        response::Result::Contacts(Contacts {
+            contacts: vec![contact],
+        })
+    };
+    assert!(!core.knows_contacts());
+    let presence = Presence {
+        user: "bob@x.test".into(),
+        version: 3,
+        ..Presence::default()
+    };
+    core.on_frame(
+        answer(1, all(bob("Bob", Some(presence.clone())))),
+        Duration::ZERO,
+    );
+    assert!(core.knows_contacts());
+    assert!(core.ask(7, request::Op::Contacts(ContactsRequest {})));
+    core.on_frame(answer(2, all(bob("Bobby", None))), Duration::ZERO);
+    assert_eq!(
+        core.contacts().collect::<Vec<_>>(),
+        [&bob("Bobby", Some(presence))]
+    );
 }
 
 /// An edge with its history: connects, is cut off and comes back at any step, and the device must end
