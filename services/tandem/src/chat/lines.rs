@@ -17,6 +17,8 @@ use super::{
 };
 
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use run::{Patience, run};
 

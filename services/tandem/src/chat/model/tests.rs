@@ -64,7 +64,7 @@ impl Fixture {
         }
     }
 
-    pub fn connect(&mut self, heads: Vec<Head>) {
+    pub fn connect(&mut self, heads: Vec<Head>) -> Vec<Update> {
         let welcome = Welcome {
             session: "s".into(),
             user: ME.into(),
@@ -93,12 +93,17 @@ impl Fixture {
             |op| matches!(op, request::Op::Contacts(_)),
             response::Result::Contacts(Contacts { contacts }),
         );
-        self.frame(Frame::Heads(Heads { heads }));
-        self.frame(Frame::Synced(Synced {}));
+        let mut updates = self.frame(Frame::Heads(Heads { heads }));
+        updates.extend(self.frame(Frame::Synced(Synced {})));
+        updates
     }
 
     /// Answers the open question that fits.
-    pub fn answer(&mut self, fits: fn(&request::Op) -> bool, result: response::Result) {
+    pub fn answer(
+        &mut self,
+        fits: fn(&request::Op) -> bool,
+        result: response::Result,
+    ) -> Vec<Update> {
         let (frames, _) = self.core.take_out(Duration::ZERO);
         let id = frames.into_iter().find_map(|f| match f.frame {
             Some(client_frame::Frame::Request(r)) if r.op.as_ref().is_some_and(fits) => Some(r.id),
@@ -108,21 +113,22 @@ impl Fixture {
             id: id.expect("it was asked"),
             result: Some(result),
         };
-        self.frame(Frame::Response(response));
+        self.frame(Frame::Response(response))
     }
 
-    pub fn frame(&mut self, frame: Frame) {
+    /// The edge says something; the updates that it leads to.
+    pub fn frame(&mut self, frame: Frame) -> Vec<Update> {
         self.n += 1;
-        self.core.on_frame(
-            ServerFrame {
-                n: self.n,
-                frame: Some(frame),
-            },
-            Duration::ZERO,
-        );
-        for update in self.core.take_updates() {
-            self.on(Input::Update(Box::new(update)));
+        let frame = ServerFrame {
+            n: self.n,
+            frame: Some(frame),
+        };
+        self.core.on_frame(frame, Duration::ZERO);
+        let updates = self.core.take_updates();
+        for update in &updates {
+            self.on(Input::Update(Box::new(update.clone())));
         }
+        updates
     }
 
     pub fn on(&mut self, input: Input) {
