@@ -1,5 +1,6 @@
-//! Reads chat logs (`[HH:MM] <nick> text`, ` * nick does`, `=== ` for joins and parts) into what people
-//! say to each other and to their groups.
+//! Reads chat logs (`[HH:MM] <nick> text`, ` * nick does`, `=== nick has joined`) into what people say to
+//! each other and to their groups. A `=== ` line of somebody who speaks is told to the group like an
+//! action; of others (the server, passers-by) it is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,16 +32,24 @@ pub struct Script {
 
 /// A line of a log as it stands there.
 struct Raw<'a> {
-    minute: u64,
+    /// `None`: the minute of the line before.
+    minute: Option<u64>,
     nick: &'a str,
     text: &'a str,
 }
 
 fn read_line(line: &str) -> Option<Raw<'_>> {
+    if let Some(told) = line.strip_prefix("=== ") {
+        return Some(Raw {
+            minute: None,
+            nick: told.split_once(' ')?.0,
+            text: told,
+        });
+    }
     let rest = line.strip_prefix('[')?;
     let (time, rest) = rest.split_once(']')?;
     let (hours, minutes) = time.split_once(':')?;
-    let minute = hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?;
+    let minute = Some(hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?);
     let rest = rest.strip_prefix(' ')?;
     let (nick, text) = if let Some(said) = rest.strip_prefix('<') {
         said.split_once("> ")?
@@ -64,7 +73,8 @@ impl Script {
         let mut script = Self::default();
         let mut known = BTreeMap::new();
         for log in logs {
-            for raw in log.lines().filter_map(read_line) {
+            let said = log.lines().filter_map(read_line);
+            for raw in said.filter(|raw| raw.minute.is_some()) {
                 let next = script.nicks.len();
                 known.entry(raw.nick.to_lowercase()).or_insert_with(|| {
                     script.nicks.push(raw.nick.to_owned());
@@ -88,8 +98,10 @@ impl Script {
             let Some(from) = known.get(&raw.nick.to_lowercase()).copied() else {
                 continue;
             };
+            let Some(mut minute) = raw.minute.or(first.map(|_| last)) else {
+                continue;
+            };
             // past midnight
-            let mut minute = raw.minute;
             while minute + 720 < last {
                 minute += 1440;
             }
@@ -139,9 +151,11 @@ mod tests {
     use super::*;
 
     const LOG: &str = "\
+=== cy [n=cy@x] has joined #ubuntu before the log has a time
 [23:58] <ann> hello all
 === bob [n=bob@x] has joined #ubuntu
 [23:58] <bob> Ann: hi  there
+=== passer-by has left #ubuntu
 [23:59] <cy> nobody: is not here, and ann neither
 [00:01]  * ann waves
 [00:01] <ann> bob, see http://x/?a=b:c
@@ -163,14 +177,15 @@ not a line
             said,
             [
                 (0, 0, None, "hello all"),
-                (30_000, 1, Some(0), "Ann: hi  there"),
+                (20_000, 1, None, "bob [n=bob@x] has joined #ubuntu"),
+                (40_000, 1, Some(0), "Ann: hi  there"),
                 (60_000, 2, None, "nobody: is not here, and ann neither"),
                 (180_000, 0, None, "* ann waves"),
                 (200_000, 0, Some(1), "bob, see http://x/?a=b:c"),
                 (220_000, 0, None, "ann: talking to myself"),
             ]
         );
-        assert_eq!(s.groups, [BTreeSet::from([0, 2])]);
+        assert_eq!(s.groups, [BTreeSet::from([0, 1, 2])]);
     }
 
     #[test]
