@@ -1,0 +1,5 @@
+//! Fuzzes the session machine.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tandem_edge::fuzz::fuzz_session(bytes));
