@@ -10,6 +10,9 @@ use crate::domain::conversation::Limits;
 pub struct Config {
     /// Most records that are handled, written and committed together.
     pub group_records: usize,
+    /// While nobody waits for a sync, groups begin at least this far apart, in milliseconds: fewer and
+    /// larger writes where events are few. 0: at once.
+    pub linger_ms: u64,
     /// Most events in a bucket (one partition of the store).
     pub bucket_events: u64,
     /// Longest span of a bucket, from its first event, in days.
@@ -39,6 +42,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             group_records: 4_096,
+            linger_ms: 50,
             bucket_events: 1_000,
             bucket_days: 30,
             retention_days: 0,
@@ -63,6 +67,7 @@ impl Config {
             Err(format!("history.{key} is {value}: write {least} to {most}"))
         }
         within("group_records", self.group_records as u64, 1, 100_000)?;
+        within("linger_ms", self.linger_ms, 0, 1_000)?;
         within("bucket_events", self.bucket_events, 1, 100_000)?;
         within("bucket_days", self.bucket_days.into(), 1, 366)?;
         within("retention_days", self.retention_days.into(), 0, 36_500)?;

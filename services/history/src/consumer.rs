@@ -48,6 +48,8 @@ struct Session {
     /// By partition: the first offset that is not handled yet, and the committed one.
     floors: BTreeMap<u32, (u64, u64)>,
     committed_at: Duration,
+    /// When the last group began.
+    began_at: Duration,
 }
 
 enum Ended {
@@ -148,6 +150,7 @@ impl Consumer {
             ingest,
             floors: BTreeMap::new(),
             committed_at: self.doors.clock.monotonic(),
+            began_at: Duration::ZERO,
         };
         loop {
             self.hold(lifecycle).await?;
@@ -163,6 +166,8 @@ impl Consumer {
                     next = intake.reader.next() => intake.take(next),
                 }
             }
+            self.linger(&mut session).await;
+            let intake = &mut session.intake;
             // what is there already joins the group
             while intake.open() {
                 match intake.reader.next().now_or_never() {
@@ -188,6 +193,18 @@ impl Consumer {
                 return Ok(());
             }
         }
+    }
+
+    /// Lets the group grow until it is time for the next one, unless somebody waits for a sync. History is on
+    /// nobody's way but theirs.
+    async fn linger(&self, session: &mut Session) {
+        let next = session.began_at + Duration::from_millis(self.config.linger_ms);
+        let now = self.doors.clock.monotonic();
+        if now < next && session.intake.open() && !self.places.awaited() {
+            let wait = tokio::time::sleep(next.saturating_sub(now));
+            session.intake.beside(wait).await;
+        }
+        session.began_at = self.doors.clock.monotonic();
     }
 
     /// Stands still while a test wants it.
@@ -259,6 +276,7 @@ impl Consumer {
             ingest,
             floors,
             committed_at,
+            began_at: _,
         } = session;
         let records = std::mem::take(&mut intake.pending);
         self.metrics

@@ -80,6 +80,11 @@ impl Places {
         }
     }
 
+    /// Whether a sync waits for a place.
+    pub fn awaited(&self) -> bool {
+        !self.inner.lock().waiters.is_empty()
+    }
+
     /// Whether all places have reached `ends`; if not, what ends when they have (or, with an error, when
     /// they never will). `ends` must name every partition.
     pub fn reach(self: &Arc<Self>, ends: &[u64]) -> Result<Option<Wait>, Error> {

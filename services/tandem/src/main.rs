@@ -51,10 +51,14 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    // every hop between workers costs a wake-up of the kernel's, and disk work has threads of its own: half
+    // the cores as workers carry more than all of them, and at a lower latency
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.div_ceil(2))
         .enable_all()
-        .build()
-    {
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return cli::fail(&format!("cannot start the runtime: {error}")),
     };
