@@ -160,6 +160,7 @@ impl World {
                 let complete = choices.chance(128);
                 self.session.on_sync(vec![head], complete, &mut out);
             }
+            23 if choices.chance(128) => self.session.on_unsynced(&mut out),
             23 => self.session.on_registered(&mut out),
             24 | 25 => {
                 let grant = match choices.byte().unwrap_or(100) {

@@ -25,6 +25,8 @@ pub enum Item {
     Parcel(Arc<Parcel>),
     /// What became of an event in a conversation.
     Answer(Arc<str>, Box<Answer>),
+    /// Events may have been kept from it: what follows has gaps, until it has synced anew.
+    Unsynced,
     /// It is registered, or its resync flag is cleared: sync from here.
     Registered,
     /// Its device is back.

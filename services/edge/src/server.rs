@@ -30,7 +30,7 @@ use crate::{
     ports::Issuer,
     usecase::{
         asks::Asks,
-        lease,
+        lease::Keeper,
         receipts::Coalescer,
         registry::Registry,
         sign_in::SignIn,
@@ -246,16 +246,15 @@ fn spawn_tasks(
     let submits =
         Arc::clone(&edge.submits).run(peers.replicas("routing"), lifecycle.clone(), ended.clone());
     until_ended("edge submits", Box::pin(submits));
-    let (registry, store, metrics, mailbox) = (
-        Arc::clone(&edge.registry),
-        Arc::clone(&ephemeral),
-        Arc::clone(&edge.metrics),
-        edge.mailbox,
-    );
-    until_ended(
-        "edge lease",
-        Box::pin(lease::run(registry, store, metrics, mailbox, call, epoch)),
-    );
+    let keeper = Keeper {
+        registry: Arc::clone(&edge.registry),
+        ephemeral: Arc::clone(&ephemeral),
+        clock: Arc::clone(&edge.doors.clock),
+        metrics: Arc::clone(&edge.metrics),
+        mailbox: edge.mailbox,
+        call,
+    };
+    until_ended("edge lease", Box::pin(keeper.run(epoch)));
     let drain = drain(Arc::clone(edge), ephemeral, ended.clone(), call);
     lifecycle.spawn("edge drain", OnEnd::Fine, drain);
 }

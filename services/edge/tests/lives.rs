@@ -21,7 +21,7 @@ use futures::{SinkExt, StreamExt};
 use tandem_ephemeral::Ephemeral;
 use tandem_kernel::Address;
 use tandem_proto::{
-    client::{Bye, Event, Presence, client_frame, server_frame},
+    client::{Bye, ClientFrame, Event, Heads, Presence, Received, client_frame, server_frame},
     edge::{DeliverBatch, Delivery, delivery::What},
 };
 use tokio_tungstenite::tungstenite::Message;
@@ -289,6 +289,99 @@ async fn a_flagged_session_is_synced_from_what_it_holds_and_live_again() {
         have.into_iter().collect::<Vec<_>>(),
         [(ALICE_BOB.to_owned(), 7)]
     );
+}
+
+/// The next frame that counts for what the device holds.
+async fn next_of_conversations(d: &mut Device) -> server_frame::Frame {
+    d.find(|f| {
+        use server_frame::Frame as F;
+        matches!(f, F::Heads(_) | F::Synced(_) | F::Event(_)).then_some(f)
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_is_told_that_its_session_syncs_again_before_anything_comes_live() {
+    let w = World::new().await;
+    let (mut d, session) = open(&w, "alice", "pc").await;
+    w.fakes.routing.deliver(event(7, "bob@tandem.test")).await;
+    d.event().await;
+    d.received(ALICE_BOB, 7).await;
+    settle().await;
+    let id = w.ephemeral.reach(&[alice()]).await.unwrap()[0].live[0].1;
+    w.ephemeral.flag_resync(&[(alice(), id)]).await.unwrap();
+    // kept from it
+    w.fakes.routing.deliver(event(8, "bob@tandem.test")).await;
+    w.fakes.history.complete.send_replace(false);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    w.fakes.routing.deliver(event(9, "bob@tandem.test")).await;
+    let told = next_of_conversations(&mut d).await;
+    assert_eq!(told, server_frame::Frame::Heads(Heads::default()));
+    assert_eq!(d.event().await.seq, 9);
+    // a device that has not heard of it yet claims too much
+    let receipts = w.fakes.routing.receipts().len();
+    let claim = Received {
+        conversation: ALICE_BOB.into(),
+        seq: 9,
+        ..Received::default()
+    };
+    d.send_frame(ClientFrame {
+        ack: 0,
+        frame: Some(client_frame::Frame::Received(claim)),
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let said = w.fakes.routing.receipts().split_off(receipts);
+    assert_eq!(said.len(), 1);
+    assert_eq!(
+        (said[0].1.delivered, &*said[0].1.delivered_exact),
+        (0, &[9][..])
+    );
+    // it is told on a new connection, too
+    let seen = d.n - 2;
+    drop(d);
+    settle().await;
+    let mut d = w.connect().await;
+    d.n = seen;
+    d.resume(&w.keys.token("alice"), "pc", &session, seen).await;
+    assert!(d.welcome().await.resumed);
+    let told = next_of_conversations(&mut d).await;
+    assert_eq!(told, server_frame::Frame::Heads(Heads::default()));
+    assert_eq!(d.event().await.seq, 9);
+    w.fakes.history.complete.send_replace(true);
+    d.synced().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_is_told_that_its_session_syncs_again_when_the_store_has_lost_it() {
+    let w = World::new().await;
+    let (mut d, _) = open(&w, "alice", "pc").await;
+    w.ephemeral.empty();
+    w.fakes.routing.deliver(event(1, "bob@tandem.test")).await;
+    w.fakes.history.complete.send_replace(false);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    w.fakes.routing.deliver(event(2, "bob@tandem.test")).await;
+    let told = next_of_conversations(&mut d).await;
+    assert_eq!(told, server_frame::Frame::Heads(Heads::default()));
+    assert_eq!(d.event().await.seq, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_flagged_while_it_syncs_is_synced_once_from_the_flag_on() {
+    let w = World::new().await;
+    w.fakes.history.complete.send_replace(false);
+    let mut d = w.connect().await;
+    d.hello(&w.keys.token("alice"), "pc").await;
+    d.welcome().await;
+    settle().await;
+    let id = w.ephemeral.reach(&[alice()]).await.unwrap()[0].live[0].1;
+    w.ephemeral.flag_resync(&[(alice(), id)]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    w.fakes.history.complete.send_replace(true);
+    d.synced().await;
+    let more = d.next_within(Duration::from_secs(5)).await;
+    assert!(more.is_none(), "synced once: {more:?}");
+    assert_eq!(w.fakes.history.syncs.lock().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 
 use super::{Connection, jobs::Done};
 use crate::{domain::effect::Effect, usecase::submits::Origin};
@@ -68,15 +68,15 @@ impl Connection {
                     .receipts
                     .add((handle.user.clone(), conversation), mark);
             }
+            Effect::StopSync => self.jobs.sync = None,
             Effect::Sync(have) => {
                 self.jobs.sync = Some(self.edge.syncer.start(handle.user.clone(), have).boxed());
             }
             Effect::Snapshot => {
                 let (asks, user) = (Arc::clone(&self.edge.asks), handle.user.clone());
-                // best effort: changes come by themselves
-                self.jobs.push(async move {
-                    Done::Presences(asks.presences(&user).await.unwrap_or_default())
-                });
+                let doors = self.edge.doors.clone();
+                let fetch = async move { asks.presences_at_last(&user, &doors.rng).await };
+                self.jobs.snapshot = Some(fetch.boxed());
             }
             Effect::Ask(id, op) => {
                 let (asks, handle) = (Arc::clone(&self.edge.asks), Arc::clone(handle));

@@ -22,7 +22,6 @@ use crate::{
 pub(super) enum Done {
     SignedIn(Box<Result<SignedIn, Refusal>>),
     Renewed(Result<(Address, Duration), Refusal>),
-    Presences(Vec<Presence>),
     Response(u64, Box<Result<response::Result, Refusal>>),
 }
 
@@ -30,6 +29,7 @@ pub(super) enum Done {
 #[derive(Default)]
 pub(super) struct Jobs {
     pub(super) sync: Option<BoxStream<'static, Step>>,
+    pub(super) snapshot: Option<BoxFuture<'static, Vec<Presence>>>,
     pub(super) open: Option<Box<FuturesUnordered<BoxFuture<'static, Done>>>>,
 }
 
@@ -50,6 +50,17 @@ impl Jobs {
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    pub(super) fn poll_snapshot(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Presence>> {
+        let Some(fetch) = &mut self.snapshot else {
+            return Poll::Pending;
+        };
+        let fetched = fetch.as_mut().poll(cx);
+        if fetched.is_ready() {
+            self.snapshot = None;
+        }
+        fetched
     }
 
     pub(super) fn poll_sync(&mut self, cx: &mut Context<'_>) -> Poll<Step> {

@@ -137,10 +137,16 @@ impl Connection {
         {
             any = true;
             self.take_mail(overflown);
+            // a sync that is to stop tells nothing more
+            self.perform();
         }
         while let Poll::Ready(done) = self.jobs.poll_done(cx) {
             any = true;
             self.take_done(done);
+        }
+        if let Poll::Ready(presences) = self.jobs.poll_snapshot(cx) {
+            any = true;
+            self.session.on_presences(presences, &mut self.effects);
         }
         if let Poll::Ready(step) = self.jobs.poll_sync(cx) {
             any = true;
@@ -219,6 +225,7 @@ impl Connection {
                     self.session
                         .on_answer(&conversation, *answer, &mut self.effects);
                 }
+                Item::Unsynced => self.session.on_unsynced(&mut self.effects),
                 Item::Registered => self.session.on_registered(&mut self.effects),
                 Item::Resume(resume) => self.resume(*resume),
                 Item::Replaced => self.session.on_close(
@@ -297,7 +304,6 @@ impl Connection {
                 }
             },
             Done::Renewed(renewed) => self.session.on_renewed(renewed, &mut self.effects),
-            Done::Presences(presences) => self.session.on_presences(presences, &mut self.effects),
             Done::Response(id, answer) => self.session.on_response(id, *answer, &mut self.effects),
         }
     }

@@ -51,7 +51,9 @@ pub enum Effect {
     Receipt(Arc<str>, Mark),
     /// Sync from the end offsets on, with what the device holds; replaces a sync under way.
     Sync(HashMap<String, u64>),
-    /// Fetch the statuses of the contacts, then [`Session::on_presences`].
+    /// End the sync that is under way, if any, before anything more of it is taken in.
+    StopSync,
+    /// Fetch the statuses of the contacts, then [`Session::on_presences`]; replaces a fetch under way.
     Snapshot,
     /// Answer a question, then [`Session::on_response`].
     Ask(u64, Box<Op>),

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tandem_chassis::grpc::{Channel, Peers, code_of};
+use tandem_chassis::{
+    grpc::{Channel, Peers, code_of},
+    rng::Rng,
+};
 use tandem_kernel::{Address, Code, DeviceId};
 use tandem_proto::{
     accounts::{
@@ -14,7 +17,7 @@ use tandem_proto::{
     presence::{SnapshotRequest, presence_client::PresenceClient},
     routing::{MembersRequest, routing_client::RoutingClient},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::{Response, Status};
 
 use crate::domain::effect::Refusal;
@@ -70,6 +73,22 @@ impl Asks {
         let mut client =
             PresenceClient::new(self.presence.clone()).max_decoding_message_size(usize::MAX);
         Ok(self.call(client.snapshot(request)).await?.presences)
+    }
+
+    /// The statuses of the user's contacts, however long it takes to have them.
+    pub async fn presences_at_last(&self, viewer: &Address, rng: &Rng) -> Vec<Presence> {
+        let mut pause = Duration::from_millis(500);
+        loop {
+            match self.presences(viewer).await {
+                Ok(presences) => return presences,
+                Err(refusal) => {
+                    tracing::debug!(code = refusal.code.as_str(), "statuses are asked for again");
+                }
+            }
+            let jitter = rng.below(pause.as_millis() as u64);
+            sleep(pause / 2 + Duration::from_millis(jitter)).await;
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
     }
 
     /// The answer to a question.

@@ -104,6 +104,7 @@ pub struct Registry {
     devices: Mutex<AHashMap<(Address, DeviceId), SessionId>>,
     jobs: Mutex<VecDeque<Job>>,
     wake: Notify,
+    gate: tokio::sync::Mutex<()>,
     registered: AtomicU64,
     changed: Mutex<Vec<Address>>,
     changed_wake: Notify,
@@ -133,6 +134,7 @@ impl Registry {
             devices: Mutex::default(),
             jobs: Mutex::default(),
             wake: Notify::new(),
+            gate: tokio::sync::Mutex::default(),
             registered: AtomicU64::new(0),
             changed: Mutex::default(),
             changed_wake: Notify::new(),
@@ -219,11 +221,18 @@ impl Registry {
         });
     }
 
-    /// The store has forgotten the sessions: all are registered anew, and then synced.
+    /// While it is held, nothing is registered.
+    pub async fn gate(&self) -> impl Sized + '_ {
+        self.gate.lock().await
+    }
+
+    /// The store has forgotten the sessions: all are registered anew, and then synced. To be called with the
+    /// gate held since before the renewal that told of it.
     pub fn register_all(&self, epoch: u64) {
         self.registered.store(0, Ordering::Release);
         for handle in self.all() {
             self.metrics.resyncs.add(1);
+            let _ = handle.mailbox.push(Item::Unsynced, self.mailbox);
             self.queue(&handle, |r| r.tell = true);
         }
         self.jobs.lock().push_back(Job::Epoch(epoch));
@@ -320,6 +329,7 @@ impl Registry {
             });
         }
         if !puts.is_empty() {
+            let _gate = self.gate.lock().await;
             let put = self.call(self.ephemeral.put(&puts)).await;
             if put.is_err() {
                 for handle in tell {

@@ -182,7 +182,6 @@ impl Session {
                 welcome.resumed = false;
                 self.send_unnumbered(&server_frame::Frame::Welcome(welcome), out);
                 out.push(Effect::Attached(true));
-                out.push(Effect::Snapshot);
             }
         }
     }

@@ -20,13 +20,26 @@ fn code(text: &str) -> Code {
 }
 
 impl Session {
+    /// Events may have been kept from the session: whatever passes from here on has gaps below it, until the
+    /// session has synced again. To be called before the first of them can come.
+    pub fn on_unsynced(&mut self, out: &mut Effects) {
+        if !matches!(self.phase, Phase::Open | Phase::Lost(_)) {
+            return;
+        }
+        // its barrier stands below the gaps
+        out.push(Effect::StopSync);
+        if std::mem::take(&mut self.synced) {
+            self.send(&server_frame::Frame::Heads(Heads::default()), out);
+        }
+    }
+
     /// The session is registered where others find it, for the first time or again after that was lost, or
     /// its resync flag is cleared: it syncs from there.
     pub fn on_registered(&mut self, out: &mut Effects) {
         if !matches!(self.phase, Phase::Open | Phase::Lost(_)) {
             return;
         }
-        self.synced = false;
+        self.on_unsynced(out);
         let have = match self.have.take() {
             Some(have) => have,
             None => self
@@ -36,6 +49,8 @@ impl Session {
                 .collect(),
         };
         out.push(Effect::Sync(have));
+        // a change that came between an earlier look and the registration was told to nobody here
+        out.push(Effect::Snapshot);
     }
 
     /// The sync begins from these end offsets on.
