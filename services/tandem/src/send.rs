@@ -80,8 +80,10 @@ pub async fn run(args: Args) -> ExitCode {
     let (client, mut updates) = Client::connect(options, &lifecycle);
     let outcome = client.send_text(&args.to, text).outcome();
     let outcome = tokio::select! {
-        outcome = outcome => outcome,
+        // the end of a session also ends the wait for outcomes, and says less
+        biased;
         reason = closed(&mut updates) => return cli::fail(&reason),
+        outcome = outcome => outcome,
         () = tokio::time::sleep(Duration::from_secs(args.timeout)) => {
             return cli::fail("no answer in time; the message may have been accepted all the same");
         }

@@ -5,13 +5,14 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
 pub mod device;
+pub mod gateway;
 pub use device::Device;
 
 /// How long a start may take before a test gives up. Generous: CI's machines are busy.
@@ -173,18 +174,95 @@ impl Up {
 
     /// Runs a subcommand of the program and returns its exit code, output and errors.
     pub fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        let output = Command::new(program())
+        run(args, &[("TANDEM_SERVER", &self.url())])
+    }
+
+    /// Starts a subcommand of the program, which talks to this server.
+    pub fn spawn(&self, args: &[&str]) -> Process {
+        Process::start(args, &[("TANDEM_SERVER", &self.url())])
+    }
+}
+
+/// Runs the program to its end, and returns its exit code, output and errors.
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = Command::new(program())
+        .args(args)
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
+    let text = |b: Vec<u8>| String::from_utf8_lossy(&b).into_owned();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// The program at work, with an input that stays open. Dropping it kills the process.
+pub struct Process {
+    dir: TempDir,
+    child: Child,
+}
+
+impl Process {
+    /// Starts it.
+    pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = |name: &str| fs::File::create(dir.path().join(name)).expect("a file");
+        let child = Command::new(program())
             .args(args)
-            .env("TANDEM_SERVER", self.url())
-            .stdin(Stdio::null())
-            .output()
+            .envs(env.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(file("out"))
+            .stderr(file("err"))
+            .spawn()
             .expect("the program starts");
-        let text = |b: Vec<u8>| String::from_utf8_lossy(&b).into_owned();
-        (
-            output.status.code(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        Self { dir, child }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.dir.path().join("out")).unwrap_or_default()
+    }
+
+    /// What it complained of so far.
+    pub fn errors(&self) -> String {
+        fs::read_to_string(self.dir.path().join("err")).unwrap_or_default()
+    }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its state")
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the process can be killed");
+        self.child.wait().expect("the process ends");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits until `seen` says so, and gives what it saw.
+pub fn wait_for<T>(what: &str, patience: Duration, mut seen: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = seen() {
+            return seen;
+        }
+        assert!(start.elapsed() < patience, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
