@@ -24,6 +24,9 @@ pub struct Config {
     pub import_concurrency: usize,
     /// Devices with a push token that a subscriber may have; one more removes the oldest.
     pub max_devices: usize,
+    /// Take subscriptions with `http:` endpoints, which push sends to only if it may, too
+    /// (`push.allow_http_endpoints`). For tests on one machine only.
+    pub allow_http_endpoints: bool,
     /// After how many milliseconds a change that has not come to its end is driven on again.
     pub resume_ms: u64,
 }
@@ -66,6 +69,7 @@ impl Default for Config {
             default_brand: "tandem".to_owned(),
             import_concurrency: 64,
             max_devices: 32,
+            allow_http_endpoints: false,
             resume_ms: 30_000,
         }
     }

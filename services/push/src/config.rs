@@ -46,7 +46,8 @@ pub struct Config {
     pub vapid_private_key: String,
     /// Whom push services write to about our traffic: a `mailto:` or `https:` address.
     pub vapid_subject: String,
-    /// Accept `http:` endpoints. For tests on one machine only.
+    /// Send to `http:` endpoints, which devices may name only where accounts takes them, too
+    /// (`accounts.allow_http_endpoints`). For tests on one machine only.
     pub allow_http_endpoints: bool,
     /// Accept endpoints at private and loopback addresses. Devices name the endpoints, so this lets any
     /// subscriber make push send requests into the operator's own network: for tests only.

@@ -3,11 +3,16 @@
 use tandem_proto::client::{PushToken, push_token::Channel};
 
 /// What is wrong with the token, naming the field and what to write; `None`: nothing.
-pub fn fault(token: &PushToken) -> Option<&'static str> {
+/// Endpoints are `https:`, or `http:` where that is allowed.
+pub fn fault(token: &PushToken, allow_http: bool) -> Option<&'static str> {
     match &token.channel {
         None => Some("a push token names a channel: set `web_push`"),
         Some(Channel::WebPush(w)) => {
-            let rest = w.endpoint.strip_prefix("https://").unwrap_or_default();
+            let rest = match w.endpoint.split_once("://") {
+                Some(("https", rest)) => rest,
+                Some(("http", rest)) if allow_http => rest,
+                _ => "",
+            };
             let host = rest.split('/').next().unwrap_or_default();
             let clean = w.endpoint.bytes().all(|b| b.is_ascii_graphic());
             if host.is_empty() || !clean || w.endpoint.len() > 2048 {
@@ -45,32 +50,46 @@ mod tests {
 
     #[test]
     fn a_whole_subscription_is_taken_and_a_broken_one_named() {
-        assert_eq!(fault(&token("https://push.example/abc", 65, 16)), None);
+        assert_eq!(
+            fault(&token("https://push.example/abc", 65, 16), false),
+            None
+        );
         assert!(
-            fault(&token("http://push.example/abc", 65, 16))
+            fault(&token("http://push.example/abc", 65, 16), false)
                 .unwrap()
                 .contains("endpoint")
         );
         assert!(
-            fault(&token("https:///abc", 65, 16))
+            fault(&token("https:///abc", 65, 16), false)
                 .unwrap()
                 .contains("endpoint")
         );
         assert!(
-            fault(&token("https://push.example/\n", 65, 16))
+            fault(&token("https://push.example/\n", 65, 16), false)
                 .unwrap()
                 .contains("endpoint")
         );
         assert!(
-            fault(&token("https://push.example/abc", 64, 16))
+            fault(&token("https://push.example/abc", 64, 16), false)
                 .unwrap()
                 .contains("p256dh")
         );
         assert!(
-            fault(&token("https://push.example/abc", 65, 15))
+            fault(&token("https://push.example/abc", 65, 15), false)
                 .unwrap()
                 .contains("auth")
         );
-        assert!(fault(&PushToken::default()).unwrap().contains("channel"));
+        assert!(
+            fault(&PushToken::default(), false)
+                .unwrap()
+                .contains("channel")
+        );
+    }
+
+    #[test]
+    fn plain_http_is_taken_only_where_it_is_allowed() {
+        let token = token("http://127.0.0.1:8080/abc", 65, 16);
+        assert!(fault(&token, false).unwrap().contains("endpoint"));
+        assert_eq!(fault(&token, true), None);
     }
 }

@@ -41,7 +41,7 @@ impl Service {
         device: &str,
         token: &PushToken,
     ) -> Result<(), Error> {
-        if let Some(fault) = token::fault(token) {
+        if let Some(fault) = token::fault(token, self.config.allow_http_endpoints) {
             return Err(Error::refused(Code::InvalidArgument, fault));
         }
         let account = tables::load_account(&*self.store, user).await?;
