@@ -146,11 +146,13 @@ impl RelationsCache {
 
     /// Someone's account changed.
     pub fn changed(&self, user: &Address, version: u64) {
-        self.versions.insert(user.clone(), version);
+        // two changes may lie on the topic in either order
+        let newest = self.versions.get(user).map_or(version, |v| v.max(version));
+        self.versions.insert(user.clone(), newest);
         if self
             .entries
             .get(user)
-            .is_some_and(|e| e.relations.version < version)
+            .is_some_and(|e| e.relations.version < newest)
         {
             self.entries.invalidate(user);
         }
@@ -224,5 +226,34 @@ async fn again(
             Err(LogError::Closed) => return None,
             Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_chassis::grpc::{LocalPeers, Peers};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_changes_that_lie_in_either_order_the_newest_counts() {
+        let channel = LocalPeers::new().service("accounts");
+        let cache = RelationsCache::new(channel, Doors::for_test(1), &Config::default());
+        let user = Address::parse("a@x.test").unwrap();
+        cache.changed(&user, 3);
+        cache.changed(&user, 2);
+        let relations = Arc::new(Relations::new(2, Vec::new(), Vec::new()));
+        let loaded_at = Duration::ZERO;
+        cache.entries.insert(
+            user.clone(),
+            Entry {
+                relations,
+                loaded_at,
+            },
+        );
+        // told once more, as after a replay
+        cache.changed(&user, 2);
+        assert!(cache.entries.get(&user).is_none(), "older than the newest");
+        assert_eq!(cache.versions.get(&user), Some(3));
     }
 }
