@@ -86,7 +86,7 @@ pub(crate) async fn read(service: Arc<Service>, lifecycle: Lifecycle) {
     while !lifecycle.stopping() {
         let ended = match service
             .log
-            .subscribe(ACCOUNTS_TOPIC, GROUP, Start::Newest)
+            .subscribe(ACCOUNTS_TOPIC, GROUP, Start::Oldest)
             .await
         {
             Ok(mut reader) => tell(&service, &lifecycle, &mut *reader, &mut wait).await,

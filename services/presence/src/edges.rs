@@ -169,10 +169,9 @@ impl Edges {
     async fn lose(&self, edge: &EdgeId, parcel: Parcel) {
         self.metrics.lost.add(1);
         tracing::warn!(%edge, deliveries = parcel.deliveries.len(), "an edge did not take a parcel");
-        if !parcel.keep.is_empty()
-            && let Err(e) = self.ephemeral.flag_resync(&parcel.keep).await
-        {
-            tracing::warn!(%edge, error = %e, "sessions that missed a change of a contact cannot be flagged");
+        // its sessions look at all contacts again when they sync
+        if let Err(e) = self.ephemeral.flag_resync(&parcel.to).await {
+            tracing::warn!(%edge, error = %e, "sessions that missed a change cannot be flagged");
         }
     }
 }

@@ -301,8 +301,19 @@ async fn an_edge_that_is_frozen_holds_up_no_other() {
         chloe.sees("alice", status).await;
         assert!(asked.elapsed() < Duration::from_millis(500));
     }
+    // what bob missed, his session looks at when it syncs
+    eventually("bob's session is flagged", || async {
+        let reach = suite.ephemeral.reach(&[address("bob")]).await.unwrap();
+        reach[0].live.is_empty() && reach[0].sessions == 1
+    })
+    .await;
     bob.edge.frozen.store(false, Ordering::SeqCst);
-    pass(10).await;
+    let id = bob.session.id;
+    suite
+        .ephemeral
+        .clear_resync(&address("bob"), id)
+        .await
+        .unwrap();
     suite.set(&mut alice, Status::OnThePhone).await;
     bob.sees("alice", Status::OnThePhone).await;
 }
@@ -384,6 +395,18 @@ async fn it_starts_before_accounts_has_made_its_topic() {
     pass(60).await;
     suite.make_topic().await;
     pass(10).await;
+    suite.relate("bob", "alice", State::AskedBy).await;
+    eventually("bob is told", || async {
+        bob.contacts() == [(at("alice"), State::AskedBy)]
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_made_before_its_reader_ever_began_is_told() {
+    let suite = Suite::without_topic(Config::default()).await;
+    let bob = suite.device("bob", "e1", Status::Online).await;
+    suite.make_topic().await;
     suite.relate("bob", "alice", State::AskedBy).await;
     eventually("bob is told", || async {
         bob.contacts() == [(at("alice"), State::AskedBy)]

@@ -15,8 +15,8 @@ use tandem_proto::{
 pub struct Parcel {
     /// In order.
     pub deliveries: Vec<Delivery>,
-    /// Sessions that must sync anew if this is lost.
-    pub keep: Vec<(Address, SessionId)>,
+    /// Its sessions, which must sync anew if this is lost.
+    pub to: Vec<(Address, SessionId)>,
 }
 
 impl Parcel {
@@ -28,16 +28,12 @@ impl Parcel {
     /// Appends `other`.
     pub fn join(&mut self, other: Self) {
         self.deliveries.extend(other.deliveries);
-        self.keep.extend(other.keep);
+        self.to.extend(other.to);
     }
 }
 
-/// What goes to one edge: the sessions of each frame, and those that must sync anew if it is lost.
-#[derive(Debug, Default)]
-struct Sorted {
-    frames: BTreeMap<usize, Vec<Bytes>>,
-    keep: Vec<(Address, SessionId)>,
-}
+/// What goes to one edge: the sessions of each frame.
+type Sorted = BTreeMap<usize, Vec<(Address, SessionId)>>;
 
 /// Collects what goes to whom, by edge.
 #[derive(Debug, Default)]
@@ -62,25 +58,22 @@ impl Sorter {
         self.frames.len() - 1
     }
 
-    /// `viewer`, who is to be reached so, gets this frame. `keep`: or must sync anew.
-    pub fn to(&mut self, frame: usize, viewer: &Address, reach: &Reach, keep: bool) {
+    /// `viewer`, who is to be reached so, gets this frame.
+    pub fn to(&mut self, frame: usize, viewer: &Address, reach: &Reach) {
         for (edge, session) in &reach.live {
             let sorted = match self.edges.get_mut(edge) {
                 Some(known) => known,
                 None => self.edges.entry(edge.clone()).or_default(),
             };
-            let octets = Bytes::copy_from_slice(&session.to_bytes());
-            sorted.frames.entry(frame).or_default().push(octets);
-            if keep {
-                sorted.keep.push((viewer.clone(), *session));
-            }
+            let sessions = sorted.entry(frame).or_default();
+            sessions.push((viewer.clone(), *session));
         }
     }
 
     /// For each edge its parcels of at most `most` sessions, frames in the order in which they came.
     pub fn parcels(self, most: usize) -> Vec<(EdgeId, Parcel)> {
         let mut parcels = Vec::with_capacity(self.edges.len());
-        for (edge, Sorted { frames, keep }) in self.edges {
+        for (edge, frames) in self.edges {
             let mut parcel = Parcel::default();
             let mut room = most;
             for (frame, sessions) in frames {
@@ -91,17 +84,21 @@ impl Sorter {
                     }
                     room -= part.len();
                     parcel.deliveries.push(Delivery {
-                        sessions: part.to_vec(),
+                        sessions: part.iter().map(octets).collect(),
                         what: Some(self.frames[frame].clone()),
                         traceparent: String::new(),
                     });
+                    parcel.to.extend_from_slice(part);
                 }
             }
-            parcel.keep = keep;
             parcels.push((edge, parcel));
         }
         parcels
     }
+}
+
+fn octets((_, session): &(Address, SessionId)) -> Bytes {
+    Bytes::copy_from_slice(&session.to_bytes())
 }
 
 #[cfg(test)]
@@ -128,11 +125,11 @@ mod tests {
                     live,
                     ..Reach::default()
                 },
-                false,
             );
         }
         let parcels = sorter.parcels(3);
         assert!(parcels.iter().all(|(_, p)| p.sessions() <= 3));
+        assert!(parcels.iter().all(|(_, p)| p.to.len() == p.sessions()));
         assert_eq!(parcels.iter().map(|(_, p)| p.sessions()).sum::<usize>(), 21);
         for edge in &edges {
             let versions: Vec<u64> = parcels

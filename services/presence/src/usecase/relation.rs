@@ -83,7 +83,7 @@ impl Service {
             let frame = sorter.contact(ContactEvent {
                 contact: Some(contact.clone()),
             });
-            sorter.to(frame, user, mine, true);
+            sorter.to(frame, user, mine);
         }
         match exchange(change.was, contact) {
             Exchange::Show => {
@@ -115,7 +115,7 @@ impl Service {
         }
         if let Some(status) = self.renumber_online(subject).await? {
             let frame = sorter.presence(view::presence(subject, &status));
-            sorter.to(frame, viewer, reach, false);
+            sorter.to(frame, viewer, reach);
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Service {
         }
         if let Some(status) = self.renumber_online(subject).await? {
             let frame = sorter.presence(view::offline(subject, status.version));
-            sorter.to(frame, viewer, reach, false);
+            sorter.to(frame, viewer, reach);
         }
         Ok(())
     }

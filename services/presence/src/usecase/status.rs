@@ -127,7 +127,7 @@ impl Service {
             for i in seen {
                 let user = &changes[*i].0;
                 if user == viewer || own.as_ref().is_none_or(|r| r.admits(user)) {
-                    sorter.to(*i, viewer, reach, false);
+                    sorter.to(*i, viewer, reach);
                 }
             }
         }
