@@ -69,8 +69,6 @@ pub struct Config {
     pub submit_answer_ms: u64,
     /// Syncs that are being answered at once.
     pub syncs: u32,
-    /// Of this many submitted events one's way is traced; 0: none.
-    pub trace_one_in: u32,
     /// Sessions asked to leave a second while draining.
     pub drain_per_s: u32,
     /// Devices asked to leave come back after this, and up to twice it, in milliseconds.
@@ -111,7 +109,6 @@ impl Default for Config {
             submit_open: 100_000,
             submit_answer_ms: 15_000,
             syncs: 64,
-            trace_one_in: 100,
             drain_per_s: 500,
             drain_reconnect_ms: 1_000,
         }

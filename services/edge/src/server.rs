@@ -52,6 +52,8 @@ pub struct Deps {
     pub peers: Arc<dyn Peers>,
     /// Whose tokens are accepted.
     pub issuers: Vec<Issuer>,
+    /// Share of submitted events whose way is traced, 0 to 1.
+    pub trace_ratio: f64,
 }
 
 /// An edge that is up.
@@ -95,6 +97,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
         ephemeral,
         peers,
         issuers,
+        trace_ratio,
     } = deps;
     let id = EdgeId::new(&config.target, doors.rng.u64());
     let call = Duration::from_millis(config.call_ms);
@@ -118,7 +121,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
         open: config.submit_open as usize,
         wait: Duration::from_millis(config.submit_wait_ms),
         answer: Duration::from_millis(config.submit_answer_ms),
-        trace_one_in: u64::from(config.trace_one_in),
+        trace_ratio,
         call,
         mailbox,
     };

@@ -136,11 +136,16 @@ async fn start(
     std::fs::create_dir_all(dir).map_err(|e| format!("--data-dir {}: {e}", dir.display()))?;
     let log = DiskLog::open(
         &dir.join("log"),
-        doors.clone(), Default::default(), stores)
+        doors.clone(),
+        tandem_log_disk::Options::default(),
+        stores,
+    )
     .await?;
     let store = DiskStore::open(
         &dir.join("store"),
-        doors.clone(), stores, &Default::default(),
+        doors.clone(),
+        stores,
+        &tandem_store_disk::Options::default(),
     )?;
     let ephemeral = MemoryEphemeral::new(doors.clone());
     let peers = LocalPeers::new();
@@ -201,7 +206,8 @@ async fn services(
         development: true,
     };
     let target = settings.edge.target.clone();
-    let edge = compose::edge::start(parts, settings.edge, vec![development]).await?;
+    let issuers = vec![development];
+    let edge = compose::edge::start(parts, settings.edge, issuers, &settings.telemetry).await?;
     peers.set(&target, local(edge.grpc_edge));
 
     let grpc = tonic::service::Routes::new(edge.grpc_messenger)

@@ -94,8 +94,8 @@ pub struct Limits {
     pub answer: Duration,
     /// How long it may take to open a stream.
     pub call: Duration,
-    /// Of this many events one is traced; 0: none.
-    pub trace_one_in: u64,
+    /// Share of events that are traced.
+    pub trace_ratio: f64,
     /// Of the sessions' mailboxes.
     pub mailbox: Bound,
 }
@@ -115,6 +115,12 @@ pub struct Submits {
 const BATCH: usize = 512;
 /// Most typing signals that wait in a lane.
 const SIGNALS: usize = 1024;
+
+/// Whether the event of this number is one of those that make up the share, evenly spread.
+fn is_traced(count: u64, ratio: f64) -> bool {
+    let traced_up_to = |n: u64| (n as f64 * ratio) as u64;
+    traced_up_to(count + 1) > traced_up_to(count)
+}
 
 // boxed: the compiler cannot see otherwise that the future is Send
 fn open(
@@ -221,17 +227,11 @@ impl Submits {
     /// Takes an event of a session or a receipt. It is answered to its origin, sooner or later.
     pub fn submit(&self, conversation: Arc<str>, origin: Origin, submit: Submit) {
         self.metrics.submits.add(1);
-        let span = match self.limits.trace_one_in {
-            0 => Span::none(),
-            one_in
-                if self
-                    .count
-                    .fetch_add(1, Ordering::Relaxed)
-                    .is_multiple_of(one_in) =>
-            {
-                tracing::info_span!("edge.submit")
-            }
-            _ => Span::none(),
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let span = if is_traced(count, self.limits.trace_ratio) {
+            tracing::info_span!("edge.submit")
+        } else {
+            Span::none()
         };
         let now = self.doors.clock.monotonic();
         let mut state = self.state.lock();
@@ -474,5 +474,16 @@ impl Submits {
         for (conversation, origin, answer) in done {
             self.answer(conversation, origin, answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_traced;
+
+    #[test]
+    fn the_share_of_events_that_are_traced_is_the_one_asked_for() {
+        let traced = |ratio| (0..10_000).filter(|n| is_traced(*n, ratio)).count();
+        assert_eq!([0.0, 0.01, 0.3, 1.0].map(traced), [0, 100, 3000, 10_000]);
     }
 }

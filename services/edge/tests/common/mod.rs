@@ -63,6 +63,7 @@ impl World {
             ephemeral: ephemeral.clone(),
             peers: Arc::new(peers.clone()),
             issuers: vec![keys.issuer(), keys.development_issuer()],
+            trace_ratio: 0.01,
         };
         let served = serve(deps, config, &lifecycle).await.unwrap();
         let Served {

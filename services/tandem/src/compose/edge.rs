@@ -1,5 +1,6 @@
 //! Composes edge.
 
+use tandem_chassis::telemetry;
 use tandem_edge::{Config, Deps, Issuer, Served, serve};
 
 use super::{Parts, StartError, of};
@@ -9,6 +10,7 @@ pub async fn start(
     parts: &Parts,
     config: Config,
     issuers: Vec<Issuer>,
+    telemetry: &telemetry::Config,
 ) -> Result<Served, StartError> {
     let deps = Deps {
         doors: parts.doors.clone(),
@@ -16,6 +18,7 @@ pub async fn start(
         ephemeral: parts.ephemeral.clone(),
         peers: parts.peers.clone(),
         issuers,
+        trace_ratio: telemetry.trace_ratio,
     };
     serve(deps, config, &parts.lifecycle)
         .await
