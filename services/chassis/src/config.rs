@@ -3,7 +3,7 @@
 //! Later sources win. A key that is not known is refused with the nearest one that is, before
 //! anything else happens. Where each value came from is remembered, and secrets are masked when shown.
 //!
-//! In the environment a key `edge.drain_rate` is `TANDEM__EDGE__DRAIN_RATE`.
+//! In the environment a key `edge.drain_per_s` is `TANDEM__EDGE__DRAIN_PER_S`.
 
 use std::{
     collections::BTreeMap,

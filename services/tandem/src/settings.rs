@@ -68,10 +68,10 @@ impl Default for LifecycleSettings {
 /// The flags by which every command takes config.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ConfigArgs {
-    /// Read this TOML file. The environment (`TANDEM__EDGE__DRAIN_RATE=50`) and --set win over it.
+    /// Read this TOML file. The environment (`TANDEM__EDGE__DRAIN_PER_S=50`) and --set win over it.
     #[arg(long, value_name = "FILE", env = "TANDEM_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Set one key, e.g. `--set edge.drain_rate=50`. May be given several times.
+    /// Set one key, e.g. `--set edge.drain_per_s=50`. May be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
 }

@@ -6,6 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -40,6 +41,23 @@ pub fn python() -> PathBuf {
     python.expect("TANDEM_PYTHON is not set: run `cargo xtask test`, which installs it")
 }
 
+/// A port that stays free while a server that listens there is down: none of those from which systems
+/// choose for outgoing connections (RFC 6335: 49152 up; Linux: 32768 up). With one of these, a client
+/// that tries again and again would sooner or later connect to itself, and hold the port.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const PORTS: std::ops::Range<u32> = 10_000..32_000;
+    loop {
+        // another test's process begins elsewhere
+        let n = std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + n % (PORTS.end - PORTS.start);
+        let port = u16::try_from(port).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A running `tandem up` on a data folder of its own. Dropping it kills the process.
 pub struct Up {
     /// Where it listens.
@@ -53,11 +71,7 @@ impl Up {
     /// Starts it on an empty folder and waits until it is ready.
     pub fn start(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        // a port that was free a moment ago
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .expect("a port")
-            .port();
+        let port = free_port();
         let args = args.iter().map(|a| (*a).to_owned()).collect();
         let mut up = Self {
             port,
