@@ -8,7 +8,6 @@ import re
 import shlex
 import sys
 import time
-import urllib.error
 import urllib.request
 import uuid
 
