@@ -1,6 +1,8 @@
 //! The rules of the house that a machine can hold: who may import what, which licences may come in,
 //! and what stands at the top of the tree.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot look fails")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
