@@ -76,7 +76,7 @@ pub async fn run(args: Args) -> ExitCode {
     };
     let lifecycle = Lifecycle::new();
     let mut options = Options::new(doors, server, tokens, device);
-    options.pages = Pages::Newest(0);
+    options.pages = Pages::None;
     let (client, mut updates) = Client::connect(options, &lifecycle);
     let outcome = client.send_text(&args.to, text).outcome();
     let outcome = tokio::select! {

@@ -8,6 +8,9 @@ use tandem_proto::client::{Contact, Presence, Problem};
 /// What a device fetches by itself when it syncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pages {
+    /// Nothing. Nothing is confirmed either: for a program that only sends, so that nobody takes for
+    /// delivered what no person has.
+    None,
     /// Everything that it lacks.
     All,
     /// The newest page of at most this many events of each conversation; the rest on scroll.

@@ -1,6 +1,6 @@
 //! What the edge says, and what it changes.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use tandem_kernel::{
     Address,
@@ -9,7 +9,10 @@ use tandem_kernel::{
 use tandem_proto::client::{ContactsRequest, Problem, ServerFrame, Welcome, request, server_frame};
 
 use super::{
-    super::{conversation::Inserted, update::Update},
+    super::{
+        conversation::Inserted,
+        update::{Pages, Update},
+    },
     Asker, Core, Track,
 };
 
@@ -51,7 +54,10 @@ impl Core {
             Some(Frame::Event(event)) => self.on_event(event),
             Some(Frame::Heads(heads)) => {
                 // unasked for in an open session: the edge syncs it again
-                self.synced = false;
+                if mem::take(&mut self.synced) {
+                    // changes of relations may have been kept from it, too
+                    self.ask_contacts();
+                }
                 self.on_heads(heads);
             }
             Some(Frame::Synced(_)) => {
@@ -111,9 +117,7 @@ impl Core {
             user: welcome.user,
             resumed: welcome.resumed,
         });
-        if !self.lean {
-            self.request(Asker::Contacts, request::Op::Contacts(ContactsRequest {}));
-        }
+        self.ask_contacts();
         if welcome.resumed {
             self.to_fetch = self
                 .tracks
@@ -125,6 +129,12 @@ impl Core {
             if self.synced {
                 self.confirm_again();
             }
+        }
+    }
+
+    fn ask_contacts(&mut self) {
+        if !self.lean && self.pages != Pages::None {
+            self.request(Asker::Contacts, request::Op::Contacts(ContactsRequest {}));
         }
     }
 
@@ -163,6 +173,12 @@ impl Core {
             Some(Kind::Receipt(_))
         );
         let own = self.me() == Some(event.sender.as_str());
+        if own && !receipt {
+            self.on_accepted(&event.event_id, &event.conversation, seq, event.at_ms);
+        }
+        if self.pages == Pages::None {
+            return self.put(event, true);
+        }
         // nobody waits for a receipt of a receipt, or of one's own words
         let confirm = !receipt && !own;
         if !self.tracks.contains_key(&conversation) {
@@ -188,9 +204,6 @@ impl Core {
         }
         if confirm {
             self.dirty.insert(conversation);
-        }
-        if own && !receipt {
-            self.on_accepted(&event.event_id, &event.conversation, seq, event.at_ms);
         }
         self.put(event, true);
     }

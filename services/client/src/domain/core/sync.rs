@@ -14,6 +14,9 @@ use super::{
 impl Core {
     pub(super) fn on_heads(&mut self, heads: Heads) {
         for head in heads.heads {
+            if self.pages == Pages::None {
+                continue;
+            }
             let track = self.tracks.entry(head.conversation.clone()).or_default();
             if head.last_seq > track.have.max(track.target) {
                 if head.last_content_seq > 0 && head.last_content_seq <= track.have {
@@ -86,6 +89,7 @@ impl Core {
                     before: 0,
                     limit: n.min(limit),
                 },
+                Pages::None => return,
             };
             // `after` 0 would ask for the newest: the first event of all has a seq above 1
             let page = match self.pages {
@@ -93,7 +97,7 @@ impl Core {
                     after: page.after.max(1),
                     ..page
                 },
-                Pages::Newest(_) => page,
+                Pages::Newest(_) | Pages::None => page,
             };
             self.request(Asker::Sync(id), request::Op::Page(page));
             open += 1;
@@ -194,6 +198,7 @@ impl Core {
                 }
                 true
             }
+            Pages::None => return,
         };
         if reached_end {
             track.have = track.have.max(asked).max(last.unwrap_or(0));

@@ -312,6 +312,49 @@ fn after_an_empty_heads_frame_nothing_that_comes_live_is_taken_for_complete() {
 }
 
 #[test]
+fn a_session_that_syncs_again_asks_for_the_contacts_again() {
+    let mut core = opened(Pages::All);
+    core.on_frame(frame(2, Frame::Synced(Synced {})), Duration::ZERO);
+    out(&mut core);
+    let asked = |frames: Vec<Out>| {
+        let contacts = |f: &&Out| matches!(f, Out::Request(r) if matches!(r.op, Some(request::Op::Contacts(_))));
+        frames.iter().filter(contacts).count()
+    };
+    core.on_frame(frame(3, Frame::Heads(Heads::default())), Duration::ZERO);
+    core.on_frame(frame(4, head(4)), Duration::ZERO);
+    assert_eq!(asked(out(&mut core)), 1);
+}
+
+#[test]
+fn a_device_that_only_sends_asks_for_nothing_and_confirms_nothing() {
+    let mut core = Core::new(Pages::None);
+    core.submit("bob", "mine".into(), body("hello"), 0);
+    core.on_frame(welcome("s1", false), Duration::ZERO);
+    core.on_frame(frame(2, head(3)), Duration::ZERO);
+    core.on_frame(frame(3, Frame::Event(event(4))), Duration::ZERO);
+    core.on_frame(frame(4, Frame::Synced(Synced {})), Duration::ZERO);
+    core.on_frame(frame(5, Frame::Event(event(5))), Duration::ZERO);
+    let said = out(&mut core);
+    assert!(
+        matches!(&*said, [Out::Submit(s)] if s.event_id == "mine"),
+        "{said:?}"
+    );
+    // its own event tells that it was accepted, as well as the answer
+    let own = Event {
+        event_id: "mine".into(),
+        sender: ME.into(),
+        ..event(6)
+    };
+    core.on_frame(frame(6, Frame::Event(own)), Duration::ZERO);
+    assert!(core.all_answered() && core.is_synced());
+    core.disconnected();
+    core.on_frame(welcome("s1", true), Duration::ZERO);
+    core.on_frame(frame(7, Frame::Event(event(7))), Duration::ZERO);
+    assert_eq!(out(&mut core), []);
+    assert!(core.have().is_empty());
+}
+
+#[test]
 fn what_is_processed_is_acknowledged_even_if_nothing_is_said() {
     let mut core = opened(Pages::All);
     core.take_out(Duration::ZERO);
