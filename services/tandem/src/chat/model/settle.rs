@@ -55,7 +55,8 @@ impl State {
         } else if self.sorted
             && self.current.is_none()
             && !self.plain
-            && let Some(first) = self.tabs.first().cloned()
+            // what is open is read, and that a stranger's request is, the person decides
+            && let Some(first) = self.tabs.iter().find(|id| !is_request(core, id)).cloned()
         {
             self.open(core, &first);
         }
@@ -141,4 +142,9 @@ impl State {
             self.out.push(Effect::Typing(id, false));
         }
     }
+}
+
+fn is_request(core: &Core, id: &str) -> bool {
+    core.conversation(id)
+        .is_some_and(tandem_client::domain::Conversation::is_request)
 }

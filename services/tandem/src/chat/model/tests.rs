@@ -583,6 +583,40 @@ fn a_contact_request_tells_how_to_answer() {
 }
 
 #[test]
+fn a_strangers_request_is_not_read_until_it_is_opened() {
+    const EVE: &str = "o:alice@x.test,eve@x.test";
+    let mut f = Fixture::offline();
+    let request = Event {
+        request: true,
+        ..text("eve", EVE, 6, "buy this")
+    };
+    let head = Head {
+        conversation: EVE.into(),
+        last_seq: 6,
+        last_content_seq: 6,
+        unread: 1,
+        request: true,
+        ..Head::default()
+    };
+    f.connect(vec![head]);
+    let page = Page {
+        conversation: EVE.into(),
+        events: vec![request],
+        more: false,
+    };
+    f.answer(
+        |op| matches!(op, request::Op::Page(_)),
+        response::Result::Page(page),
+    );
+    assert_eq!(f.state.tabs[0], EVE, "it is the newest");
+    assert_eq!(f.state.current.as_deref(), Some(BOB));
+    let read = |e: &Effect| matches!(e, Effect::Read(id, _) if id == EVE);
+    assert!(!f.done.iter().any(read));
+    f.enter("/to eve");
+    assert!(f.done.iter().any(read));
+}
+
+#[test]
 fn tab_completes_commands_and_names() {
     let mut f = Fixture::new();
     f.write("/reac");
