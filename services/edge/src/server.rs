@@ -273,11 +273,14 @@ async fn drain(
     edge.draining.store(true, Ordering::Release);
     let pace = Duration::from_secs(1) / edge.config.drain_per_s.max(1);
     let step = (edge.config.drain_per_s as usize).div_ceil(20).max(1);
-    for (i, handle) in edge.registry.all().into_iter().enumerate() {
-        let _ = handle
-            .mailbox
-            .push(Item::Drain(edge.reconnect_after()), edge.mailbox);
-        if (i + 1) % step == 0 {
+    let mut told = 0;
+    for handle in edge.registry.all() {
+        // nobody comes back from one that waits for a resume, so it takes no turn
+        let paced = handle.is_attached();
+        let leave = Item::Drain(edge.reconnect_after());
+        let _ = handle.mailbox.push(leave, edge.mailbox);
+        told += usize::from(paced);
+        if paced && told % step == 0 {
             sleep(pace * step as u32).await;
         }
     }

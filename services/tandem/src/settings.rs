@@ -61,7 +61,7 @@ pub struct LifecycleSettings {
 
 impl Default for LifecycleSettings {
     fn default() -> Self {
-        Self { drain_ms: 10_000 }
+        Self { drain_ms: 60_000 }
     }
 }
 

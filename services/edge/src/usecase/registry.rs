@@ -59,6 +59,11 @@ struct Record {
 }
 
 impl Handle {
+    /// Whether it has a connection; otherwise it waits for a resume.
+    pub fn is_attached(&self) -> bool {
+        self.record.lock().attached
+    }
+
     /// A handle of a session that has just begun.
     pub fn new(
         id: SessionId,
