@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use common::{
     World,
@@ -382,6 +382,47 @@ async fn a_session_flagged_while_it_syncs_is_synced_once_from_the_flag_on() {
     let more = d.next_within(Duration::from_secs(5)).await;
     assert!(more.is_none(), "synced once: {more:?}");
     assert_eq!(w.fakes.history.syncs.lock().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flag_whose_clearing_is_not_answered_is_cleared_again_and_the_session_synced() {
+    let w = World::new().await;
+    let (mut d, _) = open(&w, "alice", "pc").await;
+    let id = w.ephemeral.reach(&[alice()]).await.unwrap()[0].live[0].1;
+    w.flaky.clearings.store(1, Ordering::SeqCst);
+    w.ephemeral.flag_resync(&[(alice(), id)]).await.unwrap();
+    let told = next_of_conversations(&mut d).await;
+    assert_eq!(told, server_frame::Frame::Heads(Heads::default()));
+    d.synced().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lapse_that_a_lost_answer_told_of_is_noticed_all_the_same() {
+    let w = World::new().await;
+    let (mut d, _) = open(&w, "alice", "pc").await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    // as the store sees it, its time ran on meanwhile
+    w.ephemeral.release(&w.id).await.unwrap();
+    w.flaky.renewals.store(20, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    d.synced().await;
+    assert_eq!(
+        w.ephemeral.reach(&[alice()]).await.unwrap()[0].live.len(),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn statuses_are_shown_once_presence_can_be_asked() {
+    let w = World::new().await;
+    w.fakes.presence.down.store(true, Ordering::SeqCst);
+    let (mut d, _) = open(&w, "alice", "pc").await;
+    w.fakes.presence.down.store(false, Ordering::SeqCst);
+    let bob = |f| match f {
+        server_frame::Frame::Presence(p) => Some(p.version),
+        _ => None,
+    };
+    assert_eq!(d.find(bob).await, 5);
 }
 
 #[tokio::test(start_paused = true)]

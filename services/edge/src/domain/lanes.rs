@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use tandem_kernel::seq::rendezvous;
 
 /// Names a lane for as long as it is there.
@@ -274,11 +274,20 @@ impl<T> Lanes<T> {
     }
 
     /// Takes out what waits since before `since` and was never on a stream: it is certainly not in the log.
+    /// What came after it in its conversation goes with it, or it would overtake what is submitted again.
     pub fn expire(&mut self, since: Duration) -> Vec<(Arc<str>, T)> {
         let mut out = Vec::new();
+        let mut ended = AHashSet::new();
+        let mut expires = |slot: &Slot<T>| {
+            let expires = !slot.sent && (slot.since < since || ended.contains(&slot.conversation));
+            if expires {
+                ended.insert(Arc::clone(&slot.conversation));
+            }
+            expires
+        };
         let mut kept = VecDeque::new();
         for slot in std::mem::take(&mut self.waiting) {
-            if slot.since < since && !slot.sent {
+            if expires(&slot) {
                 self.open -= 1;
                 out.push((slot.conversation, slot.item));
             } else {
@@ -291,7 +300,7 @@ impl<T> Lanes<T> {
             let mut expired = Vec::new();
             if let Some(lane) = self.by_id.get_mut(&id) {
                 for place in lane.slots.range_mut(lane.given.min(lane.slots.len())..) {
-                    if place.as_ref().is_some_and(|s| s.since < since && !s.sent)
+                    if place.as_ref().is_some_and(&mut expires)
                         && let Some(slot) = place.take()
                     {
                         expired.push((slot.conversation, slot.item));
@@ -402,6 +411,22 @@ mod tests {
         assert_eq!(lanes.expire(Duration::from_mins(1)), [(c(0), 2)]);
         let b = lanes.set_replicas(["b"]).0[0].1;
         assert_eq!(given(&mut lanes, b), [(1, 1, true)]);
+        assert_eq!(lanes.open(), 1);
+    }
+
+    #[test]
+    fn with_an_event_all_that_came_after_it_in_its_conversation_expires() {
+        let mut lanes = Lanes::default();
+        lanes.submit(c(0), 1, T0);
+        lanes.submit(c(1), 2, Duration::from_secs(5));
+        lanes.submit(c(0), 3, Duration::from_secs(5));
+        let since = Duration::from_secs(3);
+        assert_eq!(lanes.expire(since), [(c(0), 1), (c(0), 3)], "no replica");
+        let a = lanes.set_replicas(["a"]).0[0].1;
+        lanes.submit(c(0), 4, T0);
+        lanes.submit(c(0), 5, Duration::from_secs(5));
+        assert_eq!(lanes.expire(since), [(c(0), 4), (c(0), 5)], "in a lane");
+        assert_eq!(given(&mut lanes, a), [(1, 2, false)]);
         assert_eq!(lanes.open(), 1);
     }
 

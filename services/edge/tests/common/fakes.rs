@@ -482,6 +482,7 @@ impl From<accounts::SignInRequest> for SignInRequestOf {
 #[derive(Clone, Default)]
 pub struct FakePresence {
     pub changed: Arc<Mutex<Vec<String>>>,
+    pub down: Arc<AtomicBool>,
 }
 
 #[tonic::async_trait]
@@ -490,6 +491,9 @@ impl Presence for FakePresence {
         &self,
         _: Request<presence::SnapshotRequest>,
     ) -> Result<Response<presence::SnapshotResponse>, Status> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(status(Code::Unavailable, "down"));
+        }
         let bob = Pres {
             user: "bob@tandem.test".into(),
             status: St::Online.into(),

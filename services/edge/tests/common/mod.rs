@@ -4,6 +4,7 @@
 
 pub mod device;
 pub mod fakes;
+pub mod flaky;
 pub mod keys;
 
 use std::{sync::Arc, time::Duration};
@@ -27,13 +28,15 @@ use tandem_proto::{
 };
 use tokio::io::DuplexStream;
 
-use self::{device::Device, fakes::Fakes, keys::Keys};
+use self::{device::Device, fakes::Fakes, flaky::Flaky, keys::Keys};
 
 /// The whole.
 pub struct World {
     pub doors: Doors,
     pub lifecycle: Lifecycle,
     pub ephemeral: Arc<MemoryEphemeral>,
+    /// The same, as the edge sees it.
+    pub flaky: Arc<Flaky>,
     pub peers: LocalPeers,
     pub fakes: Fakes,
     pub keys: Keys,
@@ -51,6 +54,7 @@ impl World {
         let doors = Doors::for_test(7);
         let lifecycle = Lifecycle::new();
         let ephemeral = MemoryEphemeral::new(doors.clone());
+        let flaky = Flaky::new(Arc::clone(&ephemeral));
         let peers = LocalPeers::new();
         let keys = Keys::new(doors.clone());
         let fakes = Fakes::new(ephemeral.clone(), Arc::new(peers.clone()));
@@ -60,7 +64,7 @@ impl World {
         let deps = Deps {
             doors: doors.clone(),
             log: fakes.log.clone(),
-            ephemeral: ephemeral.clone(),
+            ephemeral: flaky.clone(),
             peers: Arc::new(peers.clone()),
             issuers: vec![keys.issuer(), keys.development_issuer()],
             trace_ratio: 0.01,
@@ -79,6 +83,7 @@ impl World {
             doors,
             lifecycle,
             ephemeral,
+            flaky,
             peers,
             fakes,
             keys,
