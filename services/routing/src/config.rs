@@ -43,6 +43,9 @@ pub struct Config {
     pub recent_conversations: usize,
     /// How far back copies of an event are found in memory, in milliseconds of the log's time.
     pub dedupe_ms: u64,
+    /// What waited here longer than this is appended as what may be in the log already, in milliseconds. Less
+    /// than edges wait for an answer.
+    pub late_ms: u64,
     /// How long an edge may take to acknowledge a batch before its sessions are flagged for resync, in
     /// milliseconds.
     pub edge_ack_timeout_ms: u64,
@@ -80,6 +83,7 @@ impl Default for Config {
             directory_fresh_ms: 2_000,
             recent_conversations: 20_000,
             dedupe_ms: 60_000,
+            late_ms: 10_000,
             edge_ack_timeout_ms: 3_000,
             edge_cooldown_ms: 5_000,
             edge_idle_ms: 60_000,
@@ -125,6 +129,9 @@ impl Config {
         }
         if self.dedupe_ms < 60_000 {
             return Err("dedupe_ms must be at least 60000: resends are bounded by it".into());
+        }
+        if self.late_ms >= self.dedupe_ms {
+            return Err("late_ms must be less than dedupe_ms".into());
         }
         if self.log_retention_ms < 2 * self.dedupe_ms {
             return Err("log_retention_ms must be at least twice dedupe_ms".into());

@@ -69,6 +69,31 @@ async fn an_append_without_an_answer_is_repeated_and_never_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_long_is_appended_as_what_may_be_in_the_log_already() {
+    let mut world = World::new().await;
+    world.config.late_ms = 100;
+    let routing = world.start().await;
+    let mut client = routing.connect(&world).await;
+    client.say("alice", AB, text("at once")).await.unwrap();
+    world.log.refuse.store(usize::MAX, Ordering::SeqCst);
+    let submits = ["first", "behind it"].map(|t| client.submit(AB, text(t)));
+    let mut references = client.send_as("alice", "d", vec![submits[0].clone()]);
+    soon(async || world.log.appends.load(Ordering::SeqCst) > 1).await;
+    references.extend(client.send_as("alice", "d", vec![submits[1].clone()]));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    world.log.refuse.store(0, Ordering::SeqCst);
+    for reference in references {
+        assert!(matches!(
+            client.answer(reference).await,
+            Answered::Accepted(_)
+        ));
+    }
+    let logged = world.logged(AB).await;
+    let marked: Vec<_> = logged.iter().map(|e| e.retry).collect();
+    assert_eq!(marked, [false, true, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resend_to_the_same_replica_is_answered_with_its_place_and_not_appended_again() {
     let world = World::new().await;
     let routing = world.start().await;

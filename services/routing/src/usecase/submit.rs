@@ -46,6 +46,7 @@ pub struct Submitted {
 
 struct Waiting {
     reference: u64,
+    taken: Duration,
     event_id: String,
     item: Result<Item, Refused>,
     traceparent: String,
@@ -189,6 +190,7 @@ impl Stream {
         });
         lane.queue.push_back(Waiting {
             reference,
+            taken: self.shared.doors.clock.monotonic(),
             event_id,
             item,
             traceparent,
@@ -305,8 +307,16 @@ impl Stream {
                     withheld_from,
                     request,
                 },
-                Ok(item),
+                Ok(mut item),
             ) => {
+                let waited = self
+                    .shared
+                    .doors
+                    .clock
+                    .monotonic()
+                    .saturating_sub(head.taken);
+                // its edge may have given it to another replica meanwhile, and copies may lie far apart
+                item.retry |= waited > Duration::from_millis(self.shared.config.late_ms);
                 let span =
                     telemetry::child(&head.traceparent, || tracing::info_span!("routing.append"));
                 let changes = changes_group(&item.kind);
