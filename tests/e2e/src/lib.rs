@@ -265,6 +265,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let (output, errors) = (self.output(), self.errors());
+            eprintln!("what process {} wrote:\n{output}{errors}", self.pid());
+        }
     }
 }
 

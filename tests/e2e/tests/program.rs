@@ -93,7 +93,9 @@ fn a_config_that_is_wrong_is_refused_before_anything_else_and_names_the_key() {
     let file = dir.path().join("tandem.toml");
     fs::write(&file, "[psh]\nwindow_ms = 5\n").expect("a file");
     let path = file.to_str().expect("a path in UTF-8");
-    let cases: [(&[&str], Vec<(&str, &str)>, &[&str]); 6] = [
+    /// Flags, the environment, and what the refusal names.
+    type Case<'a> = (&'a [&'a str], Vec<(&'a str, &'a str)>, &'a [&'a str]);
+    let cases: [Case<'_>; 6] = [
         (
             &["--set", "edge.resume_m=1"],
             Vec::new(),

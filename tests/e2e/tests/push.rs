@@ -148,7 +148,8 @@ async fn what_a_frozen_peer_did_not_confirm_is_notified_within_seconds_and_taken
         "a device that is there gets its time to confirm: {first:?}"
     );
     let newest = got.iter().zip(&said);
-    let newest = newest.filter(|(_, s)| s["seq"] == last.to_string());
+    let text = last.to_string();
+    let newest = newest.filter(|(_, s)| s["seq"] == *text);
     let newest = newest.map(|(g, _)| g.at).min().expect("it is there");
     let took = newest.duration_since(end);
     eprintln!("notified {first:?} after the first, {took:?} after the last");

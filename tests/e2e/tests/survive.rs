@@ -83,21 +83,17 @@ async fn a_frozen_peer_that_comes_back_on_another_device_has_all_once_and_in_ord
     wait_for("bob is there", PATIENCE, || {
         frozen.output().contains("* synced").then_some(())
     });
-    alice.say("bob", "frozen 0").await;
-    wait_for("bob has the first", PATIENCE, || {
-        (printed(&frozen.output()).len() == 1).then_some(())
-    });
     signal("STOP", frozen.pid());
-    let expected = numbered("frozen", 51);
-    let sent = expected[1..].iter();
+    // as many as a terminal client fetches by itself; what is older it shows when it scrolls there
+    let expected = numbered("frozen", 50);
+    let sent = expected.iter();
     accepted(
         sent.map(|text| alice.client.send_text("bob", text.as_str()))
             .collect(),
     )
     .await;
-    assert_eq!(
-        printed(&frozen.output()).len(),
-        1,
+    assert!(
+        printed(&frozen.output()).is_empty(),
         "it is frozen in earnest"
     );
 
@@ -122,8 +118,8 @@ async fn a_frozen_peer_that_comes_back_on_another_device_has_all_once_and_in_ord
             let shown = printed(&process.output());
             shown.iter().any(|t| t == "thawed").then_some(shown)
         });
-        assert_eq!(shown[..51], expected);
-        assert_eq!(shown[51..], ["thawed"]);
+        assert_eq!(shown[..50], expected);
+        assert_eq!(shown[50..], ["thawed"]);
     }
 }
 
