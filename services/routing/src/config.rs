@@ -99,10 +99,10 @@ impl Config {
     /// Names the key that is wrong and how to put it right.
     pub fn validate(&self) -> Result<(), String> {
         if self.partitions == 0 || self.partitions > 4_096 {
-            return Err("partitions must be 1 to 4096".into());
+            return Err("routing.partitions: write 1 to 4096".into());
         }
         if self.text_bytes == 0 || self.text_bytes > 60 * 1024 {
-            return Err("text_bytes must be 1 to 61440".into());
+            return Err("routing.text_bytes: write 1 to 61440".into());
         }
         let positive = [
             ("events_per_s", u64::from(self.events_per_s)),
@@ -125,16 +125,18 @@ impl Config {
             ("typing_queue", self.typing_queue as u64),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(format!("{key} must be at least 1"));
+            return Err(format!("routing.{key}: write at least 1"));
         }
         if self.dedupe_ms < 60_000 {
-            return Err("dedupe_ms must be at least 60000: resends are bounded by it".into());
+            return Err(
+                "routing.dedupe_ms: write at least 60000, as resends are bounded by it".into(),
+            );
         }
         if self.late_ms >= self.dedupe_ms {
-            return Err("late_ms must be less than dedupe_ms".into());
+            return Err("routing.late_ms: write less than routing.dedupe_ms".into());
         }
         if self.log_retention_ms < 2 * self.dedupe_ms {
-            return Err("log_retention_ms must be at least twice dedupe_ms".into());
+            return Err("routing.log_retention_ms: write at least twice routing.dedupe_ms".into());
         }
         Ok(())
     }

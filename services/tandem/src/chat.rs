@@ -113,7 +113,7 @@ pub async fn run(args: Args) -> ExitCode {
     };
     let lifecycle = Lifecycle::new();
     let mut options = Options::new(doors.clone(), server, tokens, device);
-    options.pages = Pages::Newest(50);
+    options.pages = Pages::Newest(200);
     options.retry_max = Duration::from_secs(5);
     let (client, updates) = Client::connect(options, &lifecycle);
     let plain = args.plain || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal();

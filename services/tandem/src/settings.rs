@@ -14,8 +14,6 @@ use tandem_chassis::{
 pub struct Settings {
     /// Logs, traces, metrics.
     pub telemetry: telemetry::Config,
-    /// The log's topics.
-    pub topics: Topics,
     /// How a stop goes.
     pub lifecycle: LifecycleSettings,
     /// Subscribers, contacts, devices.
@@ -30,25 +28,6 @@ pub struct Settings {
     pub push: tandem_push::Config,
     /// Admission and delivery.
     pub routing: tandem_routing::Config,
-}
-
-/// Section `topics`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Topics {
-    /// Partitions of `conversations.g1`; never changes once the topic is there.
-    pub partitions: u32,
-    /// How long the log keeps conversations' events, in hours. Readers may be down for that long.
-    pub retention_hours: u64,
-}
-
-impl Default for Topics {
-    fn default() -> Self {
-        Self {
-            partitions: 4,
-            retention_hours: 7 * 24,
-        }
-    }
 }
 
 /// Section `lifecycle`.
@@ -100,12 +79,6 @@ impl ConfigArgs {
 
 impl Settings {
     fn validate(&self) -> Result<(), String> {
-        if !(1..=4096).contains(&self.topics.partitions) {
-            return Err("topics.partitions: write 1 to 4096".into());
-        }
-        if self.topics.retention_hours == 0 {
-            return Err("topics.retention_hours: write at least 1".into());
-        }
         self.telemetry.validate()?;
         self.accounts.validate()?;
         self.edge.validate()?;

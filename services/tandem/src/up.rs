@@ -49,6 +49,10 @@ const PEOPLE: [(&str, &str, &str); 4] = [
     ("dan", "Dan", "+34612345604"),
 ];
 
+/// Partitions of the conversations' topic, unless the config says otherwise: one process gains
+/// nothing from many.
+const PARTITIONS: u32 = 4;
+
 /// `tandem up`
 #[derive(clap::Args)]
 pub struct Args {
@@ -81,6 +85,9 @@ pub async fn run(args: Args) -> ExitCode {
     }
     if !loaded.is_set("telemetry.log") {
         settings.telemetry.log = "warn".into();
+    }
+    if !loaded.is_set("routing.partitions") {
+        settings.routing.partitions = PARTITIONS;
     }
     let telemetry = match Telemetry::init(&settings.telemetry, "tandem-up") {
         Ok(telemetry) => Arc::new(telemetry),
@@ -157,7 +164,6 @@ async fn start(
         ephemeral,
         peers: Arc::new(peers.clone()),
     };
-    compose::conversations_topic(&*log, &settings.topics).await?;
 
     let issuer = Arc::new(Issuer::open(dir, &settings.edge.domain, &doors)?);
     let domain = settings.edge.domain.clone();
@@ -191,12 +197,12 @@ async fn services(
     let accounts = compose::accounts::start(parts, settings.accounts).await?;
     peers.set("accounts", local(accounts.accounts));
     peers.set("provisioning", local(accounts.provisioning.clone()));
+    let routing = compose::routing::start(parts, settings.routing).await?;
+    peers.set("routing", local(routing.grpc));
     let history = compose::history::start(parts, settings.history).await?;
     peers.set("history", local(history.grpc));
     let presence = compose::presence::start(parts, settings.presence).await?;
     peers.set("presence", local(presence.presence));
-    let routing = compose::routing::start(parts, settings.routing).await?;
-    peers.set("routing", local(routing.grpc));
     let push = compose::push::start(parts, settings.push).await?;
     peers.set("push", local(push.grpc.clone()));
     let development = tandem_edge::Issuer {

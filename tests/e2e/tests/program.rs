@@ -121,9 +121,9 @@ fn a_config_that_is_wrong_is_refused_before_anything_else_and_names_the_key() {
             &["edge.resume_ms", "flag"],
         ),
         (
-            &["--set", "topics.partitions=0"],
+            &["--set", "routing.partitions=0"],
             Vec::new(),
-            &["topics.partitions", "1 to 4096"],
+            &["routing.partitions", "1 to 4096"],
         ),
         (
             &["--config", "/nowhere/at-all.toml"],

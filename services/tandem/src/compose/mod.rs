@@ -12,10 +12,8 @@ use std::sync::Arc;
 
 use tandem_chassis::{Doors, Lifecycle, grpc::Peers};
 use tandem_ephemeral::Ephemeral;
-use tandem_log::{Log, LogError, Retention, TopicSpec};
+use tandem_log::Log;
 use tandem_store::Store;
-
-use crate::settings::Topics;
 
 /// What every service is made of.
 #[derive(Clone)]
@@ -48,18 +46,4 @@ pub fn of<E: std::fmt::Display>(service: &'static str) -> impl FnOnce(E) -> Star
         service,
         reason: e.to_string(),
     }
-}
-
-/// The topic that several services read is there once this returns.
-pub async fn conversations_topic(log: &dyn Log, topics: &Topics) -> Result<(), LogError> {
-    let age = std::time::Duration::from_secs(topics.retention_hours * 3600);
-    log.ensure_topic(&TopicSpec {
-        name: tandem_kernel::conversations_topic(1),
-        partitions: topics.partitions,
-        retention: Retention::Delete {
-            age: Some(age),
-            bytes: None,
-        },
-    })
-    .await
 }
