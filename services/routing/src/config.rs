@@ -153,11 +153,21 @@ mod tests {
             deliver_group: 0,
             ..Config::default()
         };
-        assert!(wrong.validate().unwrap_err().starts_with("deliver_group "));
+        assert!(
+            wrong
+                .validate()
+                .unwrap_err()
+                .starts_with("routing.deliver_group:")
+        );
         let short = Config {
             dedupe_ms: 1,
             ..Config::default()
         };
-        assert!(short.validate().unwrap_err().starts_with("dedupe_ms "));
+        assert!(
+            short
+                .validate()
+                .unwrap_err()
+                .starts_with("routing.dedupe_ms:")
+        );
     }
 }

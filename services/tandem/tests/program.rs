@@ -1,4 +1,4 @@
-//! The program without a server: its help, its config, its exit codes.
+//! The program without a server: its help and its exit codes.
 
 use std::process::{Command, Output};
 
@@ -33,57 +33,6 @@ fn every_subcommand_explains_itself() {
             .collect();
         assert!(bare.is_empty(), "{command}: {bare:?} say nothing");
     }
-}
-
-#[test]
-fn config_show_names_each_value_and_where_it_came_from() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("tandem.toml");
-    std::fs::write(
-        &file,
-        "[push]\nvapid_subject = \"mailto:sre@example.com\"\nvapid_private_key = \"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\"\n[edge]\nevents_per_s = 7\n",
-    )
-    .unwrap();
-    let file = file.to_str().unwrap();
-    let shown = tandem(&[
-        "config",
-        "show",
-        "--config",
-        file,
-        "--set",
-        "edge.events_burst=9",
-    ]);
-    let shown = text(&shown.stdout);
-    assert!(
-        shown.contains(&format!("edge.events_per_s = 7  # file {file}")),
-        "{shown}"
-    );
-    assert!(shown.contains("edge.events_burst = 9  # flag"), "{shown}");
-    assert!(
-        shown.contains("push.vapid_private_key = \"***\"  # file"),
-        "{shown}"
-    );
-    assert!(
-        shown.contains("history.page_limit = 200  # default"),
-        "{shown}"
-    );
-    assert!(!shown.contains("AQEBAQ"));
-}
-
-#[test]
-fn a_wrong_key_is_refused_with_64_and_the_nearest_known_one() {
-    for command in [
-        &["config", "check"][..],
-        &["up", "--data-dir", "/nowhere/at/all"],
-    ] {
-        let refused = tandem(&[command, &["--set", "edge.event_per_s=1"]].concat());
-        assert_eq!(refused.status.code(), Some(64));
-        let said = text(&refused.stderr);
-        assert!(said.contains("did you mean edge.events_per_s?"), "{said}");
-    }
-    let refused = tandem(&["config", "check", "--set", "push.window_ms=0"]);
-    assert_eq!(refused.status.code(), Some(64));
-    assert!(text(&refused.stderr).contains("push.window_ms"));
 }
 
 #[test]

@@ -77,7 +77,6 @@ fn the_config_is_shown_with_where_each_value_came_from_and_secrets_masked() {
         "push",
         "routing",
         "telemetry",
-        "topics",
     ] {
         let prefix = format!("{section}.");
         assert!(output.lines().any(|l| l.starts_with(&prefix)), "{section}");
