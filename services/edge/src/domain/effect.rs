@@ -39,11 +39,11 @@ pub struct Rules {
 pub enum Effect {
     /// Write a frame.
     Send(Frame),
-    /// Find out who this is, then [`Session::on_authenticated`].
+    /// Find out who this is, then `Session::on_authenticated`.
     Authenticate(Box<Hello>),
-    /// Verify the token, then [`Session::on_renewed`].
+    /// Verify the token, then `Session::on_renewed`.
     Renew(String),
-    /// Hand an event to routing, then [`Session::on_answer`].
+    /// Hand an event to routing, then `Session::on_answer`.
     Submit(Arc<str>, Box<Submit>),
     /// Hand a typing signal to routing.
     Typing(String, bool),
@@ -53,9 +53,9 @@ pub enum Effect {
     Sync(HashMap<String, u64>),
     /// End the sync that is under way, if any, before anything more of it is taken in.
     StopSync,
-    /// Fetch the statuses of the contacts, then [`Session::on_presences`]; replaces a fetch under way.
+    /// Fetch the statuses of the contacts, then `Session::on_presences`; replaces a fetch under way.
     Snapshot,
-    /// Answer a question, then [`Session::on_response`].
+    /// Answer a question, then `Session::on_response`.
     Ask(u64, Box<Op>),
     /// Register the status and the personal message that the person chose.
     Status(Status, String),
