@@ -7,7 +7,7 @@ use futures::FutureExt;
 use prost::Message;
 use tandem_chassis::{Doors, Lifecycle};
 use tandem_kernel::event::Parked;
-use tandem_log::{Log, LogError, Next, Record, Start};
+use tandem_log::{Log, LogError, Next, Record, Start, parking};
 use tandem_store::Batch;
 use tokio::sync::watch;
 
@@ -375,7 +375,6 @@ impl Consumer {
         intake: &mut Intake,
         lifecycle: &Lifecycle,
     ) -> Result<(), Ended> {
-        let topic = tandem_kernel::parked_topic(GROUP);
         let mut pause = Pause::new(&self.config);
         for one in parked {
             tracing::warn!(
@@ -385,21 +384,14 @@ impl Consumer {
                 reason = one.reason,
                 "record parked"
             );
-            let value = one.encode_to_vec().into();
-            let record = Record {
-                key: one.key,
-                value,
-                headers: Vec::new(),
-            };
             loop {
-                let appended = self.log.append(&topic, vec![(0, record.clone())]);
-                match intake.beside(appended).await.pop() {
-                    Some(Err(error)) => {
+                match intake.beside(parking::park(&*self.log, &one)).await {
+                    Ok(()) => break,
+                    Err(error) => {
                         let error = error.into();
                         self.again("parking", &error, intake, &mut pause, lifecycle)
                             .await?;
                     }
-                    Some(Ok(_)) | None => break,
                 }
             }
             self.metrics.parked.add(1);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd};
-use tandem_log::{Log, Retention, TopicSpec};
+use tandem_log::{Log, Retention, TopicSpec, parking};
 use tandem_proto::history::history_server::HistoryServer;
 use tandem_store::Store;
 
@@ -46,15 +46,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
     for table in tables::ALL {
         store.ensure_table(table).await?;
     }
-    let parked = TopicSpec {
-        name: tandem_kernel::parked_topic(GROUP),
-        partitions: 1,
-        retention: Retention::Delete {
-            age: None,
-            bytes: None,
-        },
-    };
-    log.ensure_topic(&parked).await?;
+    log.ensure_topic(&parking::topic(GROUP)).await?;
 
     let tables = Tables(store);
     let metrics = Arc::new(Metrics::new());

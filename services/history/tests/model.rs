@@ -330,6 +330,8 @@ async fn revive(w: &mut World, dying: &AtomicBool, dead: &AtomicBool) {
         dying.store(false, Ordering::Relaxed);
         dead.store(false, Ordering::Relaxed);
         w.restart().await;
+        // until its reader has its partitions
+        tokio::time::sleep(Duration::from_millis(60)).await;
     }
 }
 
@@ -354,6 +356,11 @@ async fn run(steps: Vec<Step>, seed: u64) -> u64 {
         failed: Arc::clone(&failed),
     };
     let mut w = World::with(config, |inner| Arc::new(faulty(inner))).await;
+    on.store(false, Ordering::Relaxed);
+    w.settle().await;
+    // the reader may be settled before it has its partitions
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    on.store(true, Ordering::Relaxed);
     let pair = BTreeMap::from_iter(["alice", "bob"].map(|u| (at(u), vec![(0, u64::MAX)])));
     let mut models = [
         (
@@ -440,7 +447,8 @@ async fn run(steps: Vec<Step>, seed: u64) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 10, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    // PROPTEST_CASES=2000 for a long run
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_people_see_is_what_the_model_says(
@@ -454,12 +462,13 @@ proptest! {
 
 #[tokio::test]
 async fn the_store_of_the_model_does_fail() {
-    let steps = (0..60).map(|i| Step::Say {
-        group: i % 2 == 0,
+    let text = |i: usize| Step::Say {
+        group: i.is_multiple_of(2),
         who: i % 2,
         what: 0,
         which: i % 5,
         withheld: false,
-    });
+    };
+    let steps = (0..20).map(|i| if i == 10 { Step::Kill } else { text(i) });
     assert!(run(steps.collect(), 3).await > 0);
 }

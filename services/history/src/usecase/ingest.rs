@@ -12,7 +12,7 @@ use tandem_kernel::{
     Code, ConversationId, EventId, Seq,
     event::{Envelope, Parked},
 };
-use tandem_log::Stored;
+use tandem_log::{Stored, parking};
 use tandem_store::{Batch, StoreError};
 
 use super::{
@@ -208,17 +208,8 @@ impl Ingest {
     }
 
     fn park(&self, stored: &Stored, code: Code, reason: String) -> Parked {
-        Parked {
-            topic: self.topic.clone(),
-            partition: stored.place.partition,
-            offset: stored.place.offset,
-            service: crate::consumer::GROUP.to_owned(),
-            code: code.as_str().to_owned(),
-            reason,
-            key: stored.record.key.clone(),
-            value: stored.record.value.clone(),
-            at_ms: stored.at.0,
-        }
+        let service = crate::consumer::GROUP;
+        parking::parked(service, &self.topic, stored, code, reason, stored.at)
     }
 
     /// Folds the group. Nothing has happened if it fails; it may be tried again. What it returns must

@@ -25,9 +25,9 @@ pub struct Faulty {
 }
 
 impl Faulty {
-    fn fails(&self) -> bool {
+    fn fails(&self, one_in: u64) -> bool {
         let dead = self.dead.load(Ordering::Relaxed);
-        let fails = dead || self.on.load(Ordering::Relaxed) && self.rng.below(4) == 0;
+        let fails = dead || self.on.load(Ordering::Relaxed) && self.rng.below(one_in) == 0;
         if fails {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
@@ -35,7 +35,8 @@ impl Faulty {
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        if self.fails() {
+        // a group takes many reads, and all must succeed
+        if self.fails(32) {
             Err(StoreError::Unavailable("test".into()))
         } else {
             Ok(())
@@ -68,9 +69,10 @@ impl Store for Faulty {
         if self.dead.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable("dead".into()));
         }
-        let fails = self.fails() || self.dying.load(Ordering::Relaxed);
+        let fails = self.fails(3) || self.dying.load(Ordering::Relaxed);
         if self.dying.load(Ordering::Relaxed) {
             self.dead.store(true, Ordering::Relaxed);
+            self.failed.fetch_add(1, Ordering::Relaxed);
         }
         if fails {
             batches.retain(|_| self.rng.below(2) == 0);
