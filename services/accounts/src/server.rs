@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd};
-use tandem_kernel::{ACCOUNTS_TOPIC, Code, UnixMillis, parked_topic};
-use tandem_log::{Log, Retention, TopicSpec};
+use tandem_kernel::{ACCOUNTS_TOPIC, Code, UnixMillis};
+use tandem_log::{Log, Retention, TopicSpec, parking};
 use tandem_proto::accounts::{
     accounts_server::AccountsServer, provisioning_server::ProvisioningServer,
 };
@@ -17,9 +17,6 @@ pub(crate) const SERVICE: &str = "accounts";
 
 /// Its reader group on the topic `accounts`.
 pub const GROUP: &str = "accounts";
-
-/// How long parked records are kept.
-const PARKED_FOR: Duration = Duration::from_hours(24 * 30);
 
 /// What it stands on.
 #[derive(Clone)]
@@ -62,14 +59,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
             partitions: config.partitions,
             retention: Retention::Compact,
         },
-        TopicSpec {
-            name: parked_topic(SERVICE),
-            partitions: 1,
-            retention: Retention::Delete {
-                age: Some(PARKED_FOR),
-                bytes: None,
-            },
-        },
+        parking::topic(SERVICE),
     ];
     for topic in &topics {
         log.ensure_topic(topic).await?;

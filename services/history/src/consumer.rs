@@ -4,10 +4,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use prost::Message;
 use tandem_chassis::{Doors, Lifecycle};
 use tandem_kernel::event::Parked;
-use tandem_log::{Log, LogError, Next, Record, Start, parking};
+use tandem_log::{Log, LogError, Next, Start, parking};
 use tandem_store::Batch;
 use tokio::sync::watch;
 

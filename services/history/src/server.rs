@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd};
-use tandem_log::{Log, Retention, TopicSpec, parking};
+use tandem_log::{Log, parking};
 use tandem_proto::history::history_server::HistoryServer;
 use tandem_store::Store;
 

@@ -3,15 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use prost::Message;
 use tandem_chassis::Lifecycle;
-use tandem_kernel::{
-    ACCOUNTS_TOPIC, Address, Code,
-    event::{AccountChange, Parked},
-    parked_topic,
-};
-use tandem_log::{LogError, Next, Reader, Record, Start, Stored};
+use tandem_kernel::{ACCOUNTS_TOPIC, Address, Code, event::AccountChange};
+use tandem_log::{LogError, Next, Reader, Start, Stored, parking};
 
 use crate::{
     error::Error,
@@ -163,29 +158,16 @@ async fn park(service: &Service, stored: &Stored, why: &Error) -> Result<(), Err
         error = %why, partition = stored.place.partition, offset = stored.place.offset,
         "a change of an account cannot be read and is parked"
     );
-    let parked = Parked {
-        topic: ACCOUNTS_TOPIC.to_owned(),
-        partition: stored.place.partition,
-        offset: stored.place.offset,
-        service: SERVICE.to_owned(),
-        code: why.code().as_str().to_owned(),
-        reason: why.to_string(),
-        key: stored.record.key.clone(),
-        value: stored.record.value.clone(),
-        at_ms: service.doors.clock.unix().0,
-    };
-    let record = Record {
-        key: stored.record.key.clone(),
-        value: Bytes::from(parked.encode_to_vec()),
-        headers: Vec::new(),
-    };
-    for appended in service
-        .log
-        .append(&parked_topic(SERVICE), vec![(0, record)])
-        .await
-    {
-        appended?;
-    }
+    let at = service.doors.clock.unix();
+    let parked = parking::parked(
+        SERVICE,
+        ACCOUNTS_TOPIC,
+        stored,
+        why.code(),
+        why.to_string(),
+        at,
+    );
+    parking::park(&*service.log, &parked).await?;
     service.metrics.parked.add(1);
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tandem_chassis::{Doors, Lifecycle, grpc::Peers, lifecycle::OnEnd};
 use tandem_ephemeral::Ephemeral;
-use tandem_kernel::{Code, parked_topic};
-use tandem_log::{Log, Retention, TopicSpec};
+use tandem_kernel::Code;
+use tandem_log::{Log, parking};
 use tandem_proto::presence::presence_server::PresenceServer;
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
@@ -20,9 +20,6 @@ pub(crate) const SERVICE: &str = "presence";
 
 /// Its reader group on the topic `accounts`.
 pub const GROUP: &str = "presence";
-
-/// How long parked records are kept.
-const PARKED_FOR: Duration = Duration::from_hours(24 * 30);
 
 /// What it stands on.
 #[derive(Clone)]
@@ -61,15 +58,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
         ephemeral,
         peers,
     } = deps;
-    let parked = TopicSpec {
-        name: parked_topic(SERVICE),
-        partitions: 1,
-        retention: Retention::Delete {
-            age: Some(PARKED_FOR),
-            bytes: None,
-        },
-    };
-    log.ensure_topic(&parked).await?;
+    log.ensure_topic(&parking::topic(SERVICE)).await?;
     let metrics = Arc::new(Metrics::new());
     let service = Arc::new(Service {
         relations: RelationsCache::new(peers.service("accounts"), &doors, &config),

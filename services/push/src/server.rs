@@ -1,11 +1,11 @@
 //! Putting push together.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tandem_chassis::{Doors, Lifecycle, grpc::Peers, http::Roots, lifecycle::OnEnd};
 use tandem_ephemeral::Ephemeral;
-use tandem_kernel::{PUSH_DEAD_TOPIC, conversations_topic, parked_topic};
-use tandem_log::{Log, Retention, TopicSpec};
+use tandem_kernel::{PUSH_DEAD_TOPIC, conversations_topic};
+use tandem_log::{Log, TopicSpec, parking};
 use tandem_proto::{
     accounts::accounts_client::AccountsClient, push::push_server::PushServer,
     routing::routing_client::RoutingClient,
@@ -23,8 +23,6 @@ use crate::{
     web_push::WebPush,
 };
 
-/// How long parked records are kept.
-const KEEP: Duration = Duration::from_hours(30 * 24);
 /// Generation of the conversations topic.
 const GENERATION: u16 = 1;
 
@@ -57,17 +55,12 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
         peers,
         roots,
     } = deps;
-    for name in [PUSH_DEAD_TOPIC.to_owned(), parked_topic("push")] {
-        let retention = Retention::Delete {
-            age: Some(KEEP),
-            bytes: None,
-        };
-        log.ensure_topic(&TopicSpec {
-            name,
-            partitions: 1,
-            retention,
-        })
-        .await?;
+    let dead = TopicSpec {
+        name: PUSH_DEAD_TOPIC.to_owned(),
+        ..parking::topic("push")
+    };
+    for topic in [dead, parking::topic("push")] {
+        log.ensure_topic(&topic).await?;
     }
     let channel = Arc::new(WebPush::new(&doors, &config, lifecycle, roots)?);
     let public_key = channel.public_key();

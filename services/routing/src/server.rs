@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tandem_chassis::{Doors, Lifecycle, grpc::Peers, lifecycle::OnEnd};
 use tandem_ephemeral::Ephemeral;
-use tandem_kernel::{ACCOUNTS_TOPIC, conversations_topic, parked_topic};
-use tandem_log::{Log, LogError, Retention, Start, TopicSpec};
+use tandem_kernel::{ACCOUNTS_TOPIC, conversations_topic};
+use tandem_log::{Log, LogError, Retention, Start, TopicSpec, parking};
 use tandem_proto::routing::routing_server::RoutingServer;
 use tandem_store::Store;
 use tokio::sync::mpsc;
@@ -159,14 +159,6 @@ async fn ensure_topics(log: &dyn Log, topic: &str, config: &Config) -> Result<u3
         Err(error) => return Err(error.into()),
     };
     log.ensure_topic(&TopicSpec { partitions, ..spec }).await?;
-    let parked = TopicSpec {
-        name: parked_topic("routing"),
-        partitions: 1,
-        retention: Retention::Delete {
-            age: None,
-            bytes: Some(1 << 30),
-        },
-    };
-    log.ensure_topic(&parked).await?;
+    log.ensure_topic(&parking::topic("routing")).await?;
     Ok(partitions)
 }

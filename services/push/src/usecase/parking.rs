@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use prost::Message;
 use tandem_chassis::Doors;
 use tandem_kernel::{Code, PUSH_DEAD_TOPIC, Place, event::Parked, parked_topic};
-use tandem_log::{Log, Record, Stored};
+use tandem_log::{Log, Stored, parking};
 use tandem_proto::push::DeadLetter;
 
 use crate::metrics::Metrics;
@@ -32,17 +32,8 @@ impl Parking {
         self.metrics.unreadable.add(1);
         let (partition, offset) = (stored.place.partition, stored.place.offset);
         tracing::error!(topic, partition, offset, %reason, "record cannot be read, parked");
-        let parked = Parked {
-            topic: topic.to_owned(),
-            partition,
-            offset,
-            service: SERVICE.to_owned(),
-            code: Code::Malformed.to_string(),
-            reason,
-            key: stored.record.key.clone(),
-            value: stored.record.value.clone(),
-            at_ms: self.doors.clock.unix().0,
-        };
+        let at = self.doors.clock.unix();
+        let parked = parking::parked(SERVICE, topic, stored, Code::Malformed, reason, at);
         self.append(&parked_topic(SERVICE), &parked).await;
     }
 
@@ -83,21 +74,10 @@ impl Parking {
     }
 
     async fn append(&self, topic: &str, parked: &Parked) {
-        let record = Record {
-            key: parked.key.clone(),
-            value: parked.encode_to_vec().into(),
-            headers: vec![("v".to_owned(), "1".into())],
-        };
         loop {
-            match self
-                .log
-                .append(topic, vec![(0, record.clone())])
-                .await
-                .pop()
-            {
-                Some(Ok(_)) => return,
-                Some(Err(error)) => tracing::warn!(topic, %error, "cannot park yet"),
-                None => tracing::warn!(topic, "cannot park yet"),
+            match parking::park_on(&*self.log, topic, parked).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(topic, %error, "cannot park yet"),
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }

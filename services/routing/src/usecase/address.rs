@@ -4,16 +4,14 @@
 use std::sync::Arc;
 
 use ahash::AHashSet;
-use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream};
 use prost::Message;
 use tandem_kernel::{
     Address, Code, ConversationId, EventId, Seq,
-    event::{Envelope, Event, Kind, Parked},
+    event::{Envelope, Event, Kind},
     group::changes_group,
-    parked_topic,
 };
-use tandem_log::{Record, Stored};
+use tandem_log::{Stored, parking};
 use tandem_proto::history::LookupRequest;
 
 use crate::{
@@ -391,35 +389,10 @@ impl Lane {
         self.shared.metrics.parked.add(1);
         let (partition, offset) = (stored.place.partition, stored.place.offset);
         tracing::error!(partition, offset, reason, "a record is parked");
-        let parked = Parked {
-            topic: self.shared.topic.clone(),
-            partition,
-            offset,
-            service: "routing".to_owned(),
-            code: Code::Malformed.as_str().to_owned(),
-            reason: reason.to_owned(),
-            key: stored.record.key.clone(),
-            value: stored.record.value.clone(),
-            at_ms: self.shared.doors.clock.unix().0,
-        };
-        let value = Bytes::from(parked.encode_to_vec());
-        let record = Record {
-            key: stored.record.key.clone(),
-            value,
-            headers: Vec::new(),
-        };
-        let topic = parked_topic("routing");
-        let append = || async {
-            let results = self
-                .shared
-                .log
-                .append(&topic, vec![(0, record.clone())])
-                .await;
-            results
-                .into_iter()
-                .try_for_each(|result| result.map(|_| ()))?;
-            Ok(())
-        };
+        let at = self.shared.doors.clock.unix();
+        let (topic, code) = (&self.shared.topic, Code::Malformed);
+        let parked = parking::parked("routing", topic, stored, code, reason, at);
+        let append = || async { Ok(parking::park(&*self.shared.log, &parked).await?) };
         self.shared.insist("parking a record", append).await;
     }
 }

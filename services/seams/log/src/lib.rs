@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use tandem_kernel::{Code, Place, UnixMillis};
 
 pub mod conformance;
+pub mod parking;
 
 /// A topic to be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
