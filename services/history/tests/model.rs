@@ -339,6 +339,7 @@ async fn run(steps: Vec<Step>, seed: u64) -> u64 {
     let config = Config {
         bucket_events: 4,
         retry_ms: 1,
+        linger_ms: 0,
         cached_conversations: 1,
         ..Config::default()
     };
