@@ -1,5 +1,7 @@
 //! The program without a server: its help and its exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot run the program fails")]
+
 use std::process::{Command, Output};
 
 fn tandem(args: &[&str]) -> Output {
