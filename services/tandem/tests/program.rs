@@ -1,6 +1,9 @@
 //! The program without a server: its help and its exit codes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot run the program fails")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot run the program fails"
+)]
 
 use std::process::{Command, Output};
 
