@@ -15,4 +15,4 @@ pub mod token;
 pub use address::Server;
 pub use client::{Client, Options, Outcome, Sent, Taken};
 pub use domain::{Core, Pages, Update};
-pub use token::{DevIssuer, DevTokenRequest, Fixed, Token, TokenSource};
+pub use token::{DevIssuer, DevTokenRequest, DevTokenResponse, Fixed, Token, TokenSource};

@@ -52,23 +52,34 @@ impl TokenSource for Fixed {
     }
 }
 
-/// What the development issuer of `tandem up` is asked (`POST /dev/token`).
+/// What the development issuer of `tandem up` is asked (`POST /dev/token`, JSON). Claims that are unset
+/// are left out of the token.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DevTokenRequest {
     /// Local part, or a whole address.
     pub user: String,
-    /// How long the token is to last, in seconds.
+    /// Seconds until it expires; one hour unless given, at most 30 days. 0 makes an expired one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
-    /// Plan of the subscriber.
+    /// Claim `plan`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
-    /// Country of the subscriber, ISO 3166-1 alpha-2.
+    /// Claim `country`, ISO 3166-1 alpha-2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
+    /// Claim `phone_number`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phone_number: Option<String>,
+    /// Claim `email`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Claim `name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
-/// What it answers.
+/// What it answers (JSON).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DevTokenResponse {
     /// The JWT.

@@ -4,15 +4,12 @@
 
 use std::process::ExitCode;
 
-use http::{Method, StatusCode};
 use serde::Serialize;
 use tandem_chassis::{
     Doors,
     grpc::{self, Channel},
 };
-use tandem_client::{Server, token::http};
-
-use crate::issuer::{Token, TokenRequest};
+use tandem_client::Server;
 
 /// EX_USAGE of sysexits.h.
 pub const USAGE: u8 = 64;
@@ -40,24 +37,6 @@ impl ServerArgs {
     pub fn channel(&self, doors: &Doors) -> Result<Channel, String> {
         grpc::remote(doors, &self.address()?.authority).map_err(|e| e.to_string())
     }
-}
-
-/// A token of the development issuer.
-pub async fn development_token(
-    doors: &Doors,
-    server: &ServerArgs,
-    request: &TokenRequest,
-) -> Result<Token, String> {
-    let authority = server.address()?.authority;
-    let body = serde_json::to_vec(request).map_err(|e| e.to_string())?;
-    let answer = http(doors, &authority, Method::POST, "/dev/token", body)
-        .await
-        .map_err(|e| format!("{authority} does not answer: {e}"))?;
-    if answer.status() != StatusCode::OK {
-        let said = String::from_utf8_lossy(answer.body());
-        return Err(format!("{authority}: {} {}", answer.status(), said.trim()));
-    }
-    serde_json::from_slice(answer.body()).map_err(|e| format!("{authority}: {e}"))
 }
 
 /// Prints an answer: as one JSON object a line, or as text.

@@ -18,8 +18,9 @@ use jsonwebtoken::{
     Algorithm, EncodingKey, Header,
     jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tandem_chassis::Doors;
+use tandem_client::{DevTokenRequest, DevTokenResponse};
 use tandem_kernel::Address;
 
 /// `iss` of its tokens.
@@ -50,41 +51,6 @@ pub enum IssuerError {
     /// What was asked for.
     #[error("{0}")]
     Request(String),
-}
-
-/// What a token is to say.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenRequest {
-    /// Local part or whole address.
-    pub user: String,
-    /// Seconds until it expires; one hour unless given, at most 30 days. 0 makes an expired one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ttl_s: Option<u64>,
-    /// Claim `plan`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<String>,
-    /// Claim `country`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub country: Option<String>,
-    /// Claim `phone_number`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phone_number: Option<String>,
-    /// Claim `email`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<String>,
-    /// Claim `name`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-}
-
-/// A token and until when it is good.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Token {
-    /// The JWT.
-    pub token: String,
-    /// Milliseconds since 1970.
-    pub expires_at_ms: i64,
 }
 
 #[derive(Serialize)]
@@ -140,7 +106,7 @@ impl Issuer {
     }
 
     /// Signs a token.
-    pub fn issue(&self, request: &TokenRequest) -> Result<Token, IssuerError> {
+    pub fn issue(&self, request: &DevTokenRequest) -> Result<DevTokenResponse, IssuerError> {
         let user = if request.user.contains('@') {
             Address::parse(&request.user)
         } else {
@@ -176,7 +142,7 @@ impl Issuer {
         header.kid = Some(self.kid.clone());
         let token = jsonwebtoken::encode(&header, &claims, &self.key)
             .map_err(|e| IssuerError::Key(e.to_string()))?;
-        Ok(Token {
+        Ok(DevTokenResponse {
             token,
             expires_at_ms: exp * 1000,
         })
@@ -194,7 +160,10 @@ impl Issuer {
     }
 }
 
-async fn token(State(issuer): State<Arc<Issuer>>, Json(request): Json<TokenRequest>) -> Response {
+async fn token(
+    State(issuer): State<Arc<Issuer>>,
+    Json(request): Json<DevTokenRequest>,
+) -> Response {
     match issuer.issue(&request) {
         Ok(token) => Json(token).into_response(),
         Err(e @ IssuerError::Request(_)) => {

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
 use tandem_chassis::Doors;
+use tandem_client::{DevIssuer, DevTokenRequest, TokenSource};
 
-use crate::{
-    cli::{self, ServerArgs},
-    issuer::TokenRequest,
-};
+use crate::cli::{self, ServerArgs};
 
 /// `tandem token`
 #[derive(clap::Args)]
@@ -36,19 +35,29 @@ pub struct Args {
 
 /// Runs it.
 pub async fn run(args: Args) -> ExitCode {
-    let request = TokenRequest {
-        user: args.user,
-        ttl_s: args.ttl,
-        plan: args.plan,
-        country: args.country,
-        phone_number: args.phone,
-        ..TokenRequest::default()
+    let authority = match args.server.address() {
+        Ok(server) => server.authority,
+        Err(error) => return cli::usage(&error),
     };
-    match cli::development_token(&Doors::real(), &args.server, &request).await {
+    let issuer = DevIssuer {
+        doors: Doors::real(),
+        authority,
+        request: DevTokenRequest {
+            user: args.user,
+            ttl_s: args.ttl,
+            plan: args.plan,
+            country: args.country,
+            phone_number: args.phone,
+            ..DevTokenRequest::default()
+        },
+    };
+    match issuer.token().await {
         Ok(token) => {
-            cli::answer(args.json, &token, |t| t.token.clone());
+            let expires_at_ms = token.expires_at.map(|at| at.0);
+            let shown = json!({"token": token.token, "expires_at_ms": expires_at_ms});
+            cli::answer(args.json, &shown, |_| token.token.clone());
             ExitCode::SUCCESS
         }
-        Err(error) => cli::fail(&error),
+        Err(error) => cli::fail(&format!("{}: {error}", issuer.authority)),
     }
 }
