@@ -1,0 +1,1 @@
+//! The checker: decides G1 to G6 and G9 from the record alone.

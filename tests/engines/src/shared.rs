@@ -1,0 +1,23 @@
+//! Where the shared engines listen. `cargo xtask engines up` starts them.
+
+/// Three brokers, plain text.
+pub const KAFKA: &str = "127.0.0.1:29091,127.0.0.1:29092,127.0.0.1:29093";
+/// The same brokers, SASL_SSL with SCRAM-SHA-512.
+pub const KAFKA_SECURE: &str = "127.0.0.1:29291,127.0.0.1:29292,127.0.0.1:29293";
+/// One Redis, plain text.
+pub const REDIS: &str = "127.0.0.1:17000";
+/// The same Redis, TLS, with an ACL user.
+pub const REDIS_SECURE: &str = "127.0.0.1:17100";
+/// A Redis Cluster of three primaries with a replica each.
+pub const REDIS_CLUSTER: [&str; 6] = [
+    "127.0.0.1:17001",
+    "127.0.0.1:17002",
+    "127.0.0.1:17003",
+    "127.0.0.1:17004",
+    "127.0.0.1:17005",
+    "127.0.0.1:17006",
+];
+/// One Cassandra, with password authenticator, TLS accepted and plain text too.
+pub const CASSANDRA: &str = "127.0.0.11:9042";
+/// Three Cassandra nodes without authentication.
+pub const CASSANDRA_RING: [&str; 3] = ["127.0.0.1:9042", "127.0.0.2:9042", "127.0.0.3:9042"];
