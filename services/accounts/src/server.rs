@@ -44,26 +44,29 @@ pub struct Served {
     pub provisioning: ProvisioningServer<Grpc>,
 }
 
+/// Once it returns, the service's tables and topics are there.
+pub async fn ensure(log: &dyn Log, store: &dyn Store, config: &Config) -> Result<(), Error> {
+    for table in tables::ALL {
+        store.ensure_table(table).await?;
+    }
+    let accounts = TopicSpec {
+        name: ACCOUNTS_TOPIC.to_owned(),
+        partitions: config.partitions,
+        retention: Retention::Compact,
+    };
+    for topic in [accounts, parking::topic(SERVICE)] {
+        log.ensure_topic(&topic).await?;
+    }
+    Ok(())
+}
+
 /// Starts the service: its tables and topics are there once it returns.
 pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<Served, Error> {
     config
         .validate()
         .map_err(|e| Error::refused(Code::InvalidArgument, e))?;
     let Deps { doors, log, store } = deps;
-    for table in tables::ALL {
-        store.ensure_table(table).await?;
-    }
-    let topics = [
-        TopicSpec {
-            name: ACCOUNTS_TOPIC.to_owned(),
-            partitions: config.partitions,
-            retention: Retention::Compact,
-        },
-        parking::topic(SERVICE),
-    ];
-    for topic in &topics {
-        log.ensure_topic(topic).await?;
-    }
+    ensure(&*log, &*store, &config).await?;
     let service = Arc::new(Service::new(doors, log, store, config));
     let consumer = consumer::run(Arc::clone(&service), lifecycle.clone());
     lifecycle.spawn("accounts.consumer", OnEnd::Stop, consumer);

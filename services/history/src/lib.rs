@@ -48,4 +48,4 @@ pub use config::Config;
 pub use control::HistoryControl;
 pub use error::Error;
 pub use grpc::HistoryService;
-pub use server::{Deps, Served, serve};
+pub use server::{Deps, Served, ensure, serve};

@@ -38,15 +38,20 @@ pub struct Served {
     pub control: HistoryControl,
 }
 
+/// Once it returns, the service's tables and its topic for what cannot be read are there.
+pub async fn ensure(log: &dyn Log, store: &dyn Store) -> Result<(), Error> {
+    for table in tables::ALL {
+        store.ensure_table(table).await?;
+    }
+    Ok(log.ensure_topic(&parking::topic(GROUP)).await?)
+}
+
 /// Makes the tables and starts the reader and what follows the places of other readers. Does not wait
 /// for the log's topic: while that is missing, syncs are `unavailable`, and all else works.
 pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<Served, Error> {
     config.validate().map_err(Error::Invalid)?;
     let Deps { doors, log, store } = deps;
-    for table in tables::ALL {
-        store.ensure_table(table).await?;
-    }
-    log.ensure_topic(&parking::topic(GROUP)).await?;
+    ensure(&*log, &*store).await?;
 
     let tables = Tables(store);
     let metrics = Arc::new(Metrics::new());

@@ -21,4 +21,4 @@ mod usecase;
 pub use config::Config;
 pub use error::Error;
 pub use grpc::Grpc;
-pub use server::{Deps, GROUP, Served, serve};
+pub use server::{Deps, GROUP, Served, ensure, serve};

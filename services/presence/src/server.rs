@@ -47,6 +47,11 @@ pub struct Served {
     pub presence: PresenceServer<Grpc>,
 }
 
+/// Once it returns, the service's topic for what cannot be read is there.
+pub async fn ensure(log: &dyn Log) -> Result<(), Error> {
+    Ok(log.ensure_topic(&parking::topic(SERVICE)).await?)
+}
+
 /// Starts the service. It works without accounts and its topic, and waits for them.
 pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<Served, Error> {
     config
@@ -58,7 +63,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
         ephemeral,
         peers,
     } = deps;
-    log.ensure_topic(&parking::topic(SERVICE)).await?;
+    ensure(&*log).await?;
     let metrics = Arc::new(Metrics::new());
     let service = Arc::new(Service {
         relations: RelationsCache::new(peers.service("accounts"), &doors, &config),

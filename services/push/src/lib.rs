@@ -25,6 +25,6 @@ pub use crate::{
     config::Config,
     error::Error,
     grpc::PushService,
-    server::{Deps, Served, serve},
+    server::{Deps, Served, ensure, serve},
     web_push::vapid::VapidKey,
 };

@@ -46,6 +46,18 @@ pub struct Served {
     pub grpc: PushServer<PushService>,
 }
 
+/// Once it returns, the topics for what cannot be read and for what cannot be delivered are there.
+pub async fn ensure(log: &dyn Log) -> Result<(), Error> {
+    let dead = TopicSpec {
+        name: PUSH_DEAD_TOPIC.to_owned(),
+        ..parking::topic("push")
+    };
+    for topic in [dead, parking::topic("push")] {
+        log.ensure_topic(&topic).await?;
+    }
+    Ok(())
+}
+
 /// Starts push. Its reader and its deliverer run until the soft stop.
 pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<Served, Error> {
     let Deps {
@@ -55,13 +67,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
         peers,
         roots,
     } = deps;
-    let dead = TopicSpec {
-        name: PUSH_DEAD_TOPIC.to_owned(),
-        ..parking::topic("push")
-    };
-    for topic in [dead, parking::topic("push")] {
-        log.ensure_topic(&topic).await?;
-    }
+    ensure(&*log).await?;
     let channel = Arc::new(WebPush::new(&doors, &config, lifecycle, roots)?);
     let public_key = channel.public_key();
     let metrics = Metrics::new(channel.name());

@@ -23,4 +23,4 @@ mod usecase;
 
 pub use config::Config;
 pub use error::Error;
-pub use server::{Deps, Served, serve};
+pub use server::{Deps, Served, ensure, serve};

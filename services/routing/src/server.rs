@@ -64,8 +64,7 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
         peers,
     } = deps;
     let topic = conversations_topic(GENERATION);
-    let partitions = ensure_topics(log.as_ref(), &topic, &config).await?;
-    store.ensure_table(TABLE).await?;
+    let partitions = ensure(&*log, &*store, &config).await?;
 
     let metrics = Arc::new(Metrics::new());
     let relations = Arc::new(RelationsCache::new(
@@ -145,15 +144,18 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
     })
 }
 
-/// Partitions of the conversations' topic, as it is.
-async fn ensure_topics(log: &dyn Log, topic: &str, config: &Config) -> Result<u32, Error> {
+/// Once it returns, the service's table and topics are there. Says how many partitions the
+/// conversations' topic has, which the config only decides when the topic is made.
+pub async fn ensure(log: &dyn Log, store: &dyn Store, config: &Config) -> Result<u32, Error> {
+    let topic = conversations_topic(GENERATION);
+    store.ensure_table(TABLE).await?;
     let age = Some(Duration::from_millis(config.log_retention_ms));
     let spec = TopicSpec {
-        name: topic.to_owned(),
+        name: topic.clone(),
         partitions: config.partitions,
         retention: Retention::Delete { age, bytes: None },
     };
-    let partitions = match log.partitions(topic).await {
+    let partitions = match log.partitions(&topic).await {
         Ok(partitions) => partitions,
         Err(LogError::NoTopic(_)) => config.partitions,
         Err(error) => return Err(error.into()),
