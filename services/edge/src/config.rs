@@ -11,6 +11,8 @@ pub struct Config {
     pub target: String,
     /// Domain of users whose token's `sub` has none.
     pub domain: String,
+    /// Whose tokens are accepted.
+    pub issuers: Vec<IssuerConfig>,
     /// Accept tokens of a development issuer. Never in production.
     pub dev_issuer: bool,
     /// How far the issuer's clock may be off, in milliseconds.
@@ -75,11 +77,49 @@ pub struct Config {
     pub drain_reconnect_ms: u64,
 }
 
+/// One of `edge.issuers`: an OpenID provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerConfig {
+    /// Its `iss`, an http(s) URL.
+    pub issuer: String,
+    /// The `aud` that its tokens for Tandem have.
+    pub audience: String,
+    /// Where its key set is; if empty, its discovery document says.
+    #[serde(default)]
+    pub jwks_url: String,
+}
+
+impl IssuerConfig {
+    fn validate(&self) -> Result<(), String> {
+        let http = |url: &str| url.starts_with("https://") || url.starts_with("http://");
+        if self.audience.is_empty() {
+            return Err(format!(
+                "edge.issuers: {} has no audience: set it to the aud of its tokens",
+                self.issuer
+            ));
+        }
+        let url = if self.jwks_url.is_empty() {
+            &self.issuer
+        } else {
+            &self.jwks_url
+        };
+        if http(url) {
+            return Ok(());
+        }
+        Err(format!(
+            "edge.issuers: {url} is no http(s) address: set jwks_url to where the keys of {} are",
+            self.issuer
+        ))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             target: "edge".into(),
             domain: "tandem.test".into(),
+            issuers: Vec::new(),
             dev_issuer: false,
             token_leeway_ms: 30_000,
             token_grace_ms: 60_000,
@@ -145,6 +185,7 @@ impl Config {
                 "edge.target is empty: set it to where the other services reach this edge".into(),
             );
         }
+        self.issuers.iter().try_for_each(IssuerConfig::validate)?;
         if self.frame_bytes < 1024 {
             return Err("edge.frame_bytes is too small for a hello: set it to 1024 or more".into());
         }

@@ -21,6 +21,7 @@ pub mod error;
 pub mod fuzz;
 pub mod grpc;
 pub mod http;
+mod keys;
 pub mod mailbox;
 pub mod metrics;
 pub mod ports;
@@ -28,7 +29,8 @@ pub mod server;
 pub mod usecase;
 pub mod wire;
 
-pub use config::Config;
+pub use config::{Config, IssuerConfig};
 pub use error::Error;
+pub use keys::HttpKeys;
 pub use ports::{Issuer, JwkSet, KeySource};
 pub use server::{Deps, Served, serve};
