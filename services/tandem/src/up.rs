@@ -160,14 +160,13 @@ async fn start(
         doors: doors.clone(),
         lifecycle: lifecycle.clone(),
         log: log.clone(),
-        store,
-        ephemeral,
         peers: Arc::new(peers.clone()),
     };
 
     let issuer = Arc::new(Issuer::open(dir, &settings.edge.domain, &doors)?);
     let domain = settings.edge.domain.clone();
-    let (router, control) = services(&parts, &peers, settings, dir, &issuer).await?;
+    let (router, control) =
+        services(&parts, (store, ephemeral), &peers, settings, dir, &issuer).await?;
     people(&*parts.peers, &domain).await?;
 
     let router = router
@@ -183,6 +182,7 @@ async fn start(
 /// Starts the services and joins what each serves.
 async fn services(
     parts: &Parts,
+    (store, ephemeral): (Arc<DiskStore>, Arc<MemoryEphemeral>),
     peers: &LocalPeers,
     mut settings: Settings,
     dir: &Path,
@@ -194,16 +194,17 @@ async fn services(
         settings.push.vapid_private_key = vapid_key(dir, &parts.doors)?;
         settings.push.vapid_subject = format!("mailto:operator@{}", settings.edge.domain);
     }
-    let accounts = compose::accounts::start(parts, settings.accounts).await?;
+    let accounts = compose::accounts::start(parts, store.clone(), settings.accounts).await?;
     peers.set("accounts", local(accounts.accounts));
     peers.set("provisioning", local(accounts.provisioning.clone()));
-    let routing = compose::routing::start(parts, settings.routing).await?;
+    let routing =
+        compose::routing::start(parts, store.clone(), ephemeral.clone(), settings.routing).await?;
     peers.set("routing", local(routing.grpc));
-    let history = compose::history::start(parts, settings.history).await?;
+    let history = compose::history::start(parts, store, settings.history).await?;
     peers.set("history", local(history.grpc));
-    let presence = compose::presence::start(parts, settings.presence).await?;
+    let presence = compose::presence::start(parts, ephemeral.clone(), settings.presence).await?;
     peers.set("presence", local(presence.presence));
-    let push = compose::push::start(parts, settings.push).await?;
+    let push = compose::push::start(parts, ephemeral.clone(), settings.push).await?;
     peers.set("push", local(push.grpc.clone()));
     let development = tandem_edge::Issuer {
         issuer: issuer::ISSUER.into(),
@@ -213,7 +214,14 @@ async fn services(
     };
     let target = settings.edge.target.clone();
     let issuers = vec![development];
-    let edge = compose::edge::start(parts, settings.edge, issuers, &settings.telemetry).await?;
+    let edge = compose::edge::start(
+        parts,
+        ephemeral,
+        settings.edge,
+        issuers,
+        &settings.telemetry,
+    )
+    .await?;
     peers.set(&target, local(edge.grpc_edge));
 
     let grpc = tonic::service::Routes::new(edge.grpc_messenger)

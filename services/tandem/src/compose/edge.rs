@@ -1,13 +1,17 @@
 //! Composes edge.
 
+use std::sync::Arc;
+
 use tandem_chassis::telemetry;
 use tandem_edge::{Config, Deps, Issuer, Served, serve};
+use tandem_ephemeral::Ephemeral;
 
 use super::{Parts, StartError, of};
 
 /// Starts it.
 pub async fn start(
     parts: &Parts,
+    ephemeral: Arc<dyn Ephemeral>,
     config: Config,
     issuers: Vec<Issuer>,
     telemetry: &telemetry::Config,
@@ -15,7 +19,7 @@ pub async fn start(
     let deps = Deps {
         doors: parts.doors.clone(),
         log: parts.log.clone(),
-        ephemeral: parts.ephemeral.clone(),
+        ephemeral,
         peers: parts.peers.clone(),
         issuers,
         trace_ratio: telemetry.trace_ratio,

@@ -11,11 +11,9 @@ pub mod routing;
 use std::sync::Arc;
 
 use tandem_chassis::{Doors, Lifecycle, grpc::Peers};
-use tandem_ephemeral::Ephemeral;
 use tandem_log::Log;
-use tandem_store::Store;
 
-/// What every service is made of.
+/// What every service is made of; some have a store or the ephemeral seam beside it.
 #[derive(Clone)]
 pub struct Parts {
     /// Clock, randomness, network, threads.
@@ -24,10 +22,6 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     /// The log.
     pub log: Arc<dyn Log>,
-    /// The store.
-    pub store: Arc<dyn Store>,
-    /// Leases, sessions, statuses.
-    pub ephemeral: Arc<dyn Ephemeral>,
     /// The other services.
     pub peers: Arc<dyn Peers>,
 }

@@ -1,16 +1,25 @@
 //! Composes routing.
 
+use std::sync::Arc;
+
+use tandem_ephemeral::Ephemeral;
 use tandem_routing::{Config, Deps, Served, serve};
+use tandem_store::Store;
 
 use super::{Parts, StartError, of};
 
 /// Starts it.
-pub async fn start(parts: &Parts, config: Config) -> Result<Served, StartError> {
+pub async fn start(
+    parts: &Parts,
+    store: Arc<dyn Store>,
+    ephemeral: Arc<dyn Ephemeral>,
+    config: Config,
+) -> Result<Served, StartError> {
     let deps = Deps {
         doors: parts.doors.clone(),
         log: parts.log.clone(),
-        store: parts.store.clone(),
-        ephemeral: parts.ephemeral.clone(),
+        store,
+        ephemeral,
         peers: parts.peers.clone(),
     };
     serve(deps, config, &parts.lifecycle)
