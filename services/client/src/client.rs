@@ -18,9 +18,10 @@ use tandem_kernel::{
     },
 };
 use tandem_proto::client::{
-    Contact, ContactChange, ContactsRequest, Device, FindRequest, Found, Head, HeadsRequest,
-    Members, MembersRequest, Page, PageRequest, Problem, PushToken, PushTokenChange, SetPresence,
-    Status, Typing, client_frame, contact_change, request::Op, response::Result as Answer,
+    ClientFrame, Contact, ContactChange, ContactsRequest, Device, FindRequest, Found, Head,
+    HeadsRequest, Members, MembersRequest, Page, PageRequest, Problem, PushToken, PushTokenChange,
+    ServerFrame, SetPresence, Status, Typing, client_frame, contact_change, request::Op,
+    response::Result as Answer,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -52,6 +53,21 @@ pub struct Options {
     pub retry_max: Duration,
     /// Clock, randomness, network.
     pub doors: Doors,
+    /// Looks at each frame, for who keeps a record: one that leaves just before it does, one that came
+    /// before anything is made of it.
+    pub watch: Option<Watch>,
+}
+
+/// Looks at frames. It must not call the client.
+pub type Watch = Arc<dyn Fn(Watched<'_>) + Send + Sync>;
+
+/// A frame, and which way it goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Watched<'a> {
+    /// To the edge. It may not reach it.
+    Leaves(&'a ClientFrame),
+    /// From the edge.
+    Came(&'a ServerFrame),
 }
 
 impl Options {
@@ -66,6 +82,7 @@ impl Options {
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(10),
             doors,
+            watch: None,
         }
     }
 }

@@ -13,6 +13,6 @@ mod shared;
 pub mod token;
 
 pub use address::Server;
-pub use client::{Client, Options, Outcome, Sent, Taken};
+pub use client::{Client, Options, Outcome, Sent, Taken, Watch, Watched};
 pub use domain::{Core, Pages, Update};
 pub use token::{DevIssuer, DevTokenRequest, DevTokenResponse, Fixed, Token, TokenSource};

@@ -10,7 +10,7 @@ use tandem_proto::client::{
 
 use crate::{
     carrier::{Broken, Connection},
-    client::Options,
+    client::{Options, Watched},
     domain::Update,
     shared::Shared,
     token::{Token, TokenError},
@@ -152,6 +152,12 @@ async fn pump(
         ack: 0,
         frame: Some(client_frame::Frame::Hello(hello)),
     };
+    let leaves = |frame: &ClientFrame| {
+        if let Some(watch) = &options.watch {
+            watch(Watched::Leaves(frame));
+        }
+    };
+    leaves(&hello);
     if let Err(e) = connection.send([hello]).await {
         return End::broken(&e, false);
     }
@@ -178,6 +184,7 @@ async fn pump(
             return End::broken(&Broken::Timeout, opened);
         }
         if !out.is_empty() {
+            out.iter().for_each(leaves);
             if let Err(e) = connection.send(out).await {
                 return End::broken(&e, opened);
             }
@@ -205,6 +212,9 @@ async fn pump(
                 heard = clock.monotonic();
                 let mut core = shared.core.lock();
                 for frame in frames.drain(..) {
+                    if let Some(watch) = &options.watch {
+                        watch(Watched::Came(&frame));
+                    }
                     match &frame.frame {
                         Some(server_frame::Frame::Welcome(_)) => opened = true,
                         Some(server_frame::Frame::Closing(c)) => closing = Some(c.clone()),
@@ -250,6 +260,7 @@ async fn pump(
             () = shared.stop.cancelled() => {
                 // what was queued just before still leaves
                 let (out, _) = shared.core.lock().take_out(clock.monotonic());
+                out.iter().for_each(leaves);
                 let _ = connection.send(out).await;
                 return End::Stopped;
             }
