@@ -217,6 +217,7 @@ impl Marker {
     fn batch(&self, op: impl FnOnce(Bytes) -> Op) -> Vec<Batch> {
         let sort = Bytes::from(self.to_text());
         vec![Batch {
+            version: None,
             table: PENDING,
             partition: self.partition(),
             ops: vec![op(sort)],

@@ -28,12 +28,23 @@ pub(crate) const ROSTER: &[u8] = b"g";
 /// Rows that are asked for at once.
 const STEP: usize = 200;
 
+/// Buckets that are searched for a head at once.
+const HEADS_AT_ONCE: usize = 16;
+
 pub(crate) fn bucket_key(conversation: &[u8], bucket: u64) -> Bytes {
     let mut key = Vec::with_capacity(conversation.len() + 9);
     key.extend_from_slice(conversation);
     key.push(0);
     key.extend_from_slice(&bucket.to_be_bytes());
     key.into()
+}
+
+fn head_key(conversation: &[u8], bucket: u64) -> Key {
+    Key {
+        table: EVENTS,
+        partition: bucket_key(conversation, bucket),
+        sort: Bytes::new(),
+    }
 }
 
 fn tagged(tag: u8, seq: u64) -> Bytes {
@@ -108,41 +119,58 @@ impl Tables {
         for _ in 0..3 {
             let asked: Vec<Bytes> = open.iter().map(|i| conversations[*i].clone()).collect();
             let pointers = self.pointers(&asked).await?;
-            let mut places: Vec<(usize, Pointer)> = open
+            let places: Vec<(usize, Pointer)> = open
                 .drain(..)
                 .zip(pointers)
                 .filter(|(_, p)| p.bucket != 0)
                 .collect();
-            for before in [false, true] {
-                places.retain(|(_, p)| !before || p.before != 0);
-                let key = |(i, p): &(usize, Pointer)| Key {
-                    table: EVENTS,
-                    partition: bucket_key(
-                        &conversations[*i],
-                        if before { p.before } else { p.bucket },
-                    ),
-                    sort: Bytes::new(),
+            let key = |(i, p): &(usize, Pointer)| head_key(&conversations[*i], p.bucket);
+            let keys: Vec<Key> = places.iter().map(key).collect();
+            let rows = self.0.get_many(&keys).await?;
+            for ((at, pointer), row) in places.into_iter().zip(rows) {
+                let row = match row {
+                    Some(row) => Some(row),
+                    None => self.head_below(&conversations[at], pointer).await?,
                 };
-                let keys: Vec<Key> = places.iter().map(key).collect();
-                if keys.is_empty() {
-                    break;
+                match row {
+                    Some(row) => out[at] = decode::<Head>(&row).map(Some),
+                    None => open.push(at),
                 }
-                let rows = self.0.get_many(&keys).await?;
-                let mut left = Vec::new();
-                for (place, row) in places.drain(..).zip(rows) {
-                    match row {
-                        Some(row) => out[place.0] = decode::<Head>(&row).map(Some),
-                        None => left.push(place),
-                    }
-                }
-                places = left;
-                open = places.iter().map(|(i, _)| *i).collect();
             }
             if open.is_empty() {
                 break;
             }
         }
         Ok(out)
+    }
+
+    /// The newest head, where the bucket pointed to has none: whoever pointed to it has not written all of
+    /// its group, and may never. Another may have begun buckets of its own since, in smaller groups, and
+    /// not have pointed to them, since its pointer's version is lower.
+    async fn head_below(
+        &self,
+        conversation: &[u8],
+        pointer: Pointer,
+    ) -> Result<Option<Bytes>, Error> {
+        let mut below = pointer.bucket;
+        while below > 0 {
+            let buckets = self
+                .buckets_down(conversation, below - 1, HEADS_AT_ONCE)
+                .await?;
+            let Some(last) = buckets.last() else { break };
+            below = *last;
+            let keys: Vec<Key> = buckets.iter().map(|b| head_key(conversation, *b)).collect();
+            let rows = self.0.get_many(&keys).await?;
+            if let Some(row) = rows.into_iter().flatten().next() {
+                return Ok(Some(row));
+            }
+        }
+        // the rows that name buckets expire, a head does not
+        if pointer.before == 0 {
+            return Ok(None);
+        }
+        let key = head_key(conversation, pointer.before);
+        Ok(self.0.get(&key).await?)
     }
 
     /// The head of one conversation.

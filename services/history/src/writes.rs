@@ -38,6 +38,8 @@ pub(crate) fn writes(
         return out;
     }
     let current = state.head.bucket;
+    // each row is what the events up to this one make of it, whoever writes it and in whatever groups
+    let version = Some(state.head.applied_seq);
     let mut newest = Vec::with_capacity(work.rows.len() + 2);
     let mut older: BTreeMap<u64, Vec<Op>> = BTreeMap::new();
     for (seq, slot) in work.rows.iter().filter(|(_, slot)| slot.dirty) {
@@ -59,6 +61,7 @@ pub(crate) fn writes(
         table: EVENTS,
         partition: bucket_key(conversation, bucket),
         ops,
+        version,
     };
     out.first.extend(
         older
@@ -72,6 +75,7 @@ pub(crate) fn writes(
             table: CONVERSATIONS,
             partition,
             ops,
+            version,
         });
     }
     let marks = work.marks.iter().filter(|(_, k)| k.dirty);
@@ -83,6 +87,7 @@ pub(crate) fn writes(
             table: MARKS,
             partition: conversation.clone(),
             ops,
+            version,
         });
     }
     let moved = state.durable_bucket != current;
@@ -107,6 +112,7 @@ pub(crate) fn writes(
             table: BUCKETS,
             partition: conversation.clone(),
             ops,
+            version,
         });
         state.head.retired = state.durable_bucket;
     }

@@ -441,12 +441,53 @@ async fn break_row(w: &World, bucket: u64, sort: Vec<u8>) {
     let table = Table("history_events");
     w.disk
         .write(vec![Batch {
+            version: None,
             table,
             partition,
             ops,
         }])
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_group_that_was_begun_and_never_written_hides_no_head() {
+    let config = Config {
+        bucket_events: 1,
+        ..Config::default()
+    };
+    let mut w = World::with(config, |s| s).await;
+    let one = w.says(AB, "alice", text("one")).await;
+    w.says(AB, "alice", text("two")).await;
+    w.settle().await;
+    let last = w.says(AB, "alice", text("three")).await;
+    w.settle().await;
+    // what a reader writes first that dies with five more events in its hands
+    let ahead = last + 5;
+    let mut pointer = Vec::new();
+    prost::encoding::uint64::encode(1, &ahead, &mut pointer);
+    prost::encoding::uint64::encode(2, &one, &mut pointer);
+    let bucket = [&b"b"[..], &ahead.to_be_bytes()].concat();
+    let ops = [(bucket, Vec::new()), (Vec::new(), pointer)].map(|(sort, value)| Op::Put {
+        sort: sort.into(),
+        value: value.into(),
+        ttl: None,
+    });
+    let batch = Batch {
+        table: Table("history_buckets"),
+        partition: AB.into(),
+        ops: ops.into(),
+        version: Some(ahead),
+    };
+    w.disk.write(vec![batch]).await.unwrap();
+    assert_eq!(w.head("bob", AB).await.unread, 3);
+    for n in 4..12 {
+        w.restart().await;
+        w.says(AB, "alice", text("more")).await;
+        w.settle().await;
+        assert_eq!(w.head("bob", AB).await.unread, n);
+    }
+    assert_eq!(w.page("bob", AB).await.len(), 11);
 }
 
 #[tokio::test]

@@ -304,7 +304,7 @@ impl Lane {
                 continue;
             };
             match folder.to_row() {
-                Ok(row) => rows.push((conversation.id.clone(), row)),
+                Ok(row) => rows.push((conversation.id.clone(), folder.group().as_of, row)),
                 Err(error) => tracing::error!(%error, "a group's row cannot be made"),
             }
         }

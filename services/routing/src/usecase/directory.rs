@@ -279,9 +279,10 @@ impl Directory {
         Ok(of.map(|(blocker, _)| blocker.clone()).collect())
     }
 
-    /// Writes the groups' rows. Once it returns, they are durable.
-    pub async fn write(&self, rows: Vec<(ConversationId, Vec<u8>)>) -> Result<(), Error> {
-        let batch = |(id, row): (ConversationId, Vec<u8>)| Batch {
+    /// Writes the groups' rows, each with the seq of the change that made it: a reader that was replaced
+    /// without knowing undoes nothing. Once it returns, they are durable.
+    pub async fn write(&self, rows: Vec<(ConversationId, Seq, Vec<u8>)>) -> Result<(), Error> {
+        let batch = |(id, seq, row): (ConversationId, Seq, Vec<u8>)| Batch {
             table: TABLE,
             partition: partition(&id),
             ops: vec![Op::Put {
@@ -289,6 +290,7 @@ impl Directory {
                 value: row.into(),
                 ttl: None,
             }],
+            version: Some(seq.0),
         };
         Ok(self
             .store

@@ -11,14 +11,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, PersistMode, UserKey, UserValue};
+use fjall::{Database, Keyspace, PersistMode, UserKey};
 use parking_lot::Mutex;
 use tandem_chassis::metrics::Counter;
 use tandem_kernel::{Clock, UnixMillis};
 use tandem_store::{Batch, Key, Op, PutIf, StoreError};
 use tokio::sync::oneshot;
 
-use crate::{Tables, encoding, failed};
+use crate::{
+    Tables,
+    apply::{Changes, Rows},
+    failed,
+};
 
 /// A group takes no more jobs once it has this many octets.
 const GROUP_BYTES: usize = 8 << 20;
@@ -97,14 +101,14 @@ struct Queue {
 /// The rows that a group changes, by table; the last change of a row counts. (The engine gives all
 /// changes of one batch the same place in time, so a row may be in it only once.)
 #[derive(Default)]
-struct Pending(BTreeMap<&'static str, (Keyspace, BTreeMap<UserKey, Option<UserValue>>)>);
+struct Pending(BTreeMap<&'static str, (Keyspace, Rows)>);
 
 impl Pending {
     fn rows(
         &mut self,
         tables: &Tables,
         name: &'static str,
-    ) -> Result<&mut (Keyspace, BTreeMap<UserKey, Option<UserValue>>), StoreError> {
+    ) -> Result<&mut (Keyspace, Rows), StoreError> {
         use std::collections::btree_map::Entry;
         Ok(match self.0.entry(name) {
             Entry::Occupied(e) => e.into_mut(),
@@ -276,7 +280,7 @@ impl Committer {
             Job::Write { batches, reply } => {
                 let applied = batches
                     .iter()
-                    .try_for_each(|batch| self.apply_batch(batch, pending, now));
+                    .try_for_each(|batch| self.changes(pending, batch.table.0, now)?.batch(batch));
                 (Answer::Write(reply), applied)
             }
             Job::PutIf {
@@ -285,12 +289,20 @@ impl Committer {
                 value,
                 ttl,
                 reply,
-            } => match self.apply_put_if(&key, expected.as_ref(), &value, ttl, pending, now) {
-                Ok(put_if) => (Answer::PutIf(reply, put_if), Ok(())),
-                Err(e) => (Answer::PutIf(reply, PutIf::Otherwise(None)), Err(e)),
-            },
+            } => {
+                let put_if = self
+                    .changes(pending, key.table.0, now)
+                    .and_then(|mut c| c.put_if(&key, expected.as_ref(), &value, ttl));
+                match put_if {
+                    Ok(put_if) => (Answer::PutIf(reply, put_if), Ok(())),
+                    Err(e) => (Answer::PutIf(reply, PutIf::Otherwise(None)), Err(e)),
+                }
+            }
             Job::Expire { table, keys, reply } => {
-                match self.apply_expire(table, keys, pending, now) {
+                let gone = self
+                    .changes(pending, table, now)
+                    .and_then(|mut c| c.expire(keys));
+                match gone {
                     Ok(gone) => (Answer::Expire(reply, gone), Ok(())),
                     Err(e) => (Answer::Expire(reply, 0), Err(e)),
                 }
@@ -298,93 +310,20 @@ impl Committer {
         }
     }
 
-    fn apply_batch(
-        &self,
-        batch: &Batch,
-        pending: &mut Pending,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let (keyspace, rows) = pending.rows(&self.tables, batch.table.0)?;
-        let mut scratch = Vec::new();
-        for op in &batch.ops {
-            match op {
-                Op::Put { sort, value, ttl } => {
-                    encoding::key_into(&mut scratch, &batch.partition, sort);
-                    let key = UserKey::from(scratch.as_slice());
-                    encoding::value_into(&mut scratch, value, expiry(now, *ttl));
-                    rows.insert(key, Some(UserValue::from(scratch.as_slice())));
-                }
-                Op::Delete { sort } => {
-                    encoding::key_into(&mut scratch, &batch.partition, sort);
-                    rows.insert(UserKey::from(scratch.as_slice()), None);
-                }
-                Op::DeletePartition => {
-                    let prefix = encoding::prefix(&batch.partition);
-                    for (_, value) in rows
-                        .range_mut(UserKey::from(prefix.as_slice())..)
-                        .take_while(|(key, _)| key.starts_with(&prefix))
-                    {
-                        *value = None;
-                    }
-                    for row in keyspace.prefix(&prefix) {
-                        rows.insert(row.key().map_err(|e| failed(&self.folder, &e))?, None);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_put_if(
-        &self,
-        key: &Key,
-        expected: Option<&Bytes>,
-        value: &Bytes,
-        ttl: Option<Duration>,
-        pending: &mut Pending,
-        now: UnixMillis,
-    ) -> Result<PutIf, StoreError> {
-        let (keyspace, rows) = pending.rows(&self.tables, key.table.0)?;
-        let at = UserKey::from(encoding::key(&key.partition, &key.sort));
-        let stored = match rows.get(&at) {
-            Some(changed) => changed.clone(),
-            None => keyspace.get(&at).map_err(|e| failed(&self.folder, &e))?,
-        };
-        let found = match &stored {
-            Some(stored) => encoding::live(stored, now)?,
-            None => None,
-        };
-        if found != expected.map(AsRef::as_ref) {
-            return Ok(PutIf::Otherwise(found.map(Bytes::copy_from_slice)));
-        }
-        let mut stored = Vec::new();
-        encoding::value_into(&mut stored, value, expiry(now, ttl));
-        rows.insert(at, Some(UserValue::from(stored)));
-        Ok(PutIf::Done)
-    }
-
-    fn apply_expire(
-        &self,
+    /// The changes of the group to one table.
+    fn changes<'a>(
+        &'a self,
+        pending: &'a mut Pending,
         table: &'static str,
-        keys: Vec<UserKey>,
-        pending: &mut Pending,
         now: UnixMillis,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Changes<'a>, StoreError> {
         let (keyspace, rows) = pending.rows(&self.tables, table)?;
-        let mut gone = 0;
-        for key in keys {
-            if rows.contains_key(&key) {
-                continue;
-            }
-            let stored = keyspace.get(&key).map_err(|e| failed(&self.folder, &e))?;
-            if let Some(stored) = stored
-                && encoding::live(&stored, now)?.is_none()
-            {
-                rows.insert(key, None);
-                gone += 1;
-            }
-        }
-        Ok(gone)
+        Ok(Changes {
+            keyspace,
+            rows,
+            folder: &self.folder,
+            now,
+        })
     }
 
     /// A write that found the disk full would leave the engine in doubt, so it is not begun.
@@ -401,12 +340,4 @@ impl Committer {
         }
         Ok(())
     }
-}
-
-/// Whole seconds from now, at least one.
-fn expiry(now: UnixMillis, ttl: Option<Duration>) -> Option<UnixMillis> {
-    ttl.map(|ttl| {
-        let up = u64::from(ttl.subsec_nanos() > 0);
-        now.plus(Duration::from_secs(ttl.as_secs().saturating_add(up).max(1)))
-    })
 }

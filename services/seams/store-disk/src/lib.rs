@@ -4,6 +4,7 @@
 //! and acknowledged once its fsync has returned; all that queued during the previous fsync share the
 //! next. Reads are done in place: most are answered from memory.
 
+mod apply;
 mod commit;
 mod encoding;
 mod sweep;
@@ -22,7 +23,7 @@ use parking_lot::RwLock;
 use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd, metrics::Counter};
 use tandem_kernel::UnixMillis;
 use tandem_store::{
-    Batch, Key, MAX_KEY, MAX_VALUE, Op, PutIf, Range, Row, Store, StoreError, Table,
+    Batch, Key, MAX_KEY, MAX_VALUE, MAX_VERSION, Op, PutIf, Range, Row, Store, StoreError, Table,
 };
 use tokio::sync::oneshot;
 
@@ -381,6 +382,11 @@ impl Store for DiskStore {
         for batch in &batches {
             self.tables.get(batch.table.0)?;
             check_key(&batch.partition, &[])?;
+            if batch.version.is_some_and(|v| v > MAX_VERSION) {
+                return Err(StoreError::TooLarge(format!(
+                    "a version is at most {MAX_VERSION}"
+                )));
+            }
             for op in &batch.ops {
                 match op {
                     Op::Put { sort, value, .. } => {

@@ -44,9 +44,7 @@ struct Filter(UnixMillis);
 
 impl CompactionFilter for Filter {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
-        // what cannot be read is kept: whoever reads it is told
-        let expired = matches!(encoding::live(&item.value()?, self.0), Ok(None));
-        Ok(if expired {
+        Ok(if encoding::over(&item.value()?, self.0) {
             Verdict::Remove
         } else {
             Verdict::Keep
@@ -129,7 +127,7 @@ fn look(
         .take(STEP)
     {
         let (key, stored) = row.into_inner()?;
-        if matches!(encoding::live(&stored, now), Ok(None)) {
+        if encoding::over(&stored, now) {
             expired.push(key.clone());
         }
         last = Some(key);
@@ -164,6 +162,7 @@ mod tests {
         store.ensure_table(table).await.unwrap();
         let batch = |sorts: std::ops::Range<u8>, ttl| Batch {
             table,
+            version: None,
             partition: Bytes::from_static(b"p"),
             ops: sorts
                 .map(|sort| Op::Put {

@@ -23,6 +23,7 @@ fn one(sort: u64, ttl: Option<Duration>) -> Vec<Batch> {
         ttl,
     };
     vec![Batch {
+        version: None,
         table: TABLE,
         partition: Bytes::from_static(b"p"),
         ops: vec![op],

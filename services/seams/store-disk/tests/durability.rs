@@ -81,11 +81,13 @@ async fn write_on(store: Arc<DiskStore>, writer: u64, from: u64) {
         let ops = rows(writer, n).into_iter().map(put).collect();
         let mut batches = vec![
             Batch {
+                version: None,
                 table: TABLE,
                 partition: partition(writer, n),
                 ops,
             },
             Batch {
+                version: None,
                 table: HEADS,
                 partition: partition(writer, 0),
                 ops: vec![head(b"a", n), head(b"b", n)],
@@ -96,6 +98,7 @@ async fn write_on(store: Arc<DiskStore>, writer: u64, from: u64) {
             println!("try delete {writer} {d}");
             let ops = vec![Op::DeletePartition];
             batches.push(Batch {
+                version: None,
                 table: TABLE,
                 partition: partition(writer, d),
                 ops,
@@ -302,6 +305,7 @@ async fn write_batch(store: &DiskStore, n: u64) {
     let ops = rows(0, n).into_iter().map(put).collect();
     store
         .write(vec![Batch {
+            version: None,
             table: TABLE,
             partition: partition(0, n),
             ops,

@@ -12,8 +12,9 @@ mod model;
 mod races;
 mod ranges;
 mod rows;
+mod versions;
 
-pub use {model::*, races::*, ranges::*, rows::*};
+pub use {model::*, races::*, ranges::*, rows::*, versions::*};
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +27,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use crate::{Batch, Key, MAX_KEY, MAX_VALUE, Op, PutIf, Range, Row, Store, StoreError, Table};
+use crate::{
+    Batch, Key, MAX_KEY, MAX_VALUE, MAX_VERSION, Op, PutIf, Range, Row, Store, StoreError, Table,
+};
 
 /// What a case needs of an adapter.
 #[async_trait]
@@ -81,6 +84,13 @@ macro_rules! conformance_suite {
             what_is_too_large_is_refused_and_what_is_not_is_kept
             a_store_that_is_opened_again_has_everything
             any_history_reads_like_a_sorted_map
+            the_highest_version_stays_whatever_the_order
+            a_delete_counts_by_its_version
+            a_deleted_partition_keeps_what_is_newer_and_takes_nothing_older
+            changes_of_a_versioned_batch_apply_in_order
+            the_same_version_again_changes_nothing
+            of_concurrent_versions_the_highest_stays
+            any_order_of_versions_reads_like_their_own_order
         }
     };
     (@cases $harness:ty: $($case:ident)*) => { $(
@@ -130,6 +140,14 @@ fn batch(table: Table, partition: &[u8], ops: Vec<Op>) -> Batch {
         table,
         partition: bytes(partition),
         ops,
+        version: None,
+    }
+}
+
+fn versioned(partition: &[u8], version: u64, ops: Vec<Op>) -> Batch {
+    Batch {
+        version: Some(version),
+        ..batch(ONE, partition, ops)
     }
 }
 
@@ -167,6 +185,7 @@ mod tests {
             include_str!("conformance/races.rs"),
             include_str!("conformance/ranges.rs"),
             include_str!("conformance/rows.rs"),
+            include_str!("conformance/versions.rs"),
         ]
         .concat();
         let names: Vec<&str> = cases

@@ -17,6 +17,12 @@ pub const MAX_KEY: usize = 1_024;
 /// Octets of a value, at most.
 pub const MAX_VALUE: usize = 1 << 20;
 
+/// The highest version of a [`Batch`].
+pub const MAX_VERSION: u64 = i64::MAX as u64;
+
+/// For how long, at least, it is remembered with which version a row or partition was deleted.
+pub const DELETES_REMEMBERED: Duration = Duration::from_hours(24);
+
 /// A table's name: `[a-z_]{1,40}`. One table for each access path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Table(pub &'static str);
@@ -71,6 +77,14 @@ pub struct Batch {
     pub partition: Bytes,
     /// Changes.
     pub ops: Vec<Op>,
+    /// Of the writes to a row, one has no effect once one with a higher version was applied, in whatever
+    /// order they arrive: so a writer that was replaced without knowing undoes nothing of its successor's.
+    /// Of equal ones either stays, so writers make equal ones alike. Deletes count like puts; that of a
+    /// partition counts for each of its rows. A row that has expired may be forgotten, version and all.
+    ///
+    /// Rows that are written with versions are never written without, nor with [`Store::put_if`].
+    /// At most [`MAX_VERSION`].
+    pub version: Option<u64>,
 }
 
 /// Which rows of a partition.
@@ -110,7 +124,7 @@ pub enum PutIf {
 /// Why the store did not do as asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// A key or value is too large.
+    /// A key, value or version is too large.
     #[error("too large: {0}")]
     TooLarge(String),
     /// The store cannot be reached, or its disk is full: try again later. Whether a write was

@@ -2,11 +2,11 @@
 
 use super::*;
 
-/// Random numbers for [`any_history_reads_like_a_sorted_map`] (splitmix64).
-struct Dice(u64);
+/// Random numbers that are the same each time (splitmix64).
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -15,7 +15,7 @@ impl Dice {
     }
 
     /// A short key of few octets, so that keys meet and begin alike.
-    fn key(&mut self, least: u64) -> Bytes {
+    pub(super) fn key(&mut self, least: u64) -> Bytes {
         let len = least + self.below(3);
         (0..len)
             .map(|_| [0, 1, b'a', 0xff][self.below(4) as usize])
