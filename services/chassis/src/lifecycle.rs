@@ -2,16 +2,10 @@
 //!
 //! Once `stopping()` is true it never becomes false. Readiness turns false before anything drains.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What it means when a task ends by itself.
@@ -50,7 +44,7 @@ struct Inner {
     soft: CancellationToken,
     hard: CancellationToken,
     tasks: TaskTracker,
-    ready: AtomicBool,
+    ready: watch::Sender<bool>,
     failed: Mutex<Option<String>>,
 }
 
@@ -67,19 +61,24 @@ impl Lifecycle {
     /// Everything is up: readiness turns true, unless stopping has begun.
     pub fn set_ready(&self) {
         if !self.stopping() {
-            self.0.ready.store(true, Ordering::Release);
+            self.0.ready.send_replace(true);
         }
     }
 
     /// Whether traffic is welcome.
     pub fn is_ready(&self) -> bool {
-        self.0.ready.load(Ordering::Acquire) && !self.stopping()
+        *self.0.ready.borrow() && !self.stopping()
+    }
+
+    /// Readiness as it changes.
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.0.ready.subscribe()
     }
 
     /// Begins the soft stop: readiness turns false, then tasks drain.
     pub fn stop(&self) {
-        self.0.ready.store(false, Ordering::Release);
         self.0.soft.cancel();
+        self.0.ready.send_replace(false);
     }
 
     /// Begins the hard stop: what still runs ends where it stands.
@@ -106,8 +105,27 @@ impl Lifecycle {
         on_end: OnEnd,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
+        self.0.tasks.spawn(self.guarded(name, on_end, task));
+    }
+
+    /// Spawns a task that others lean on while they drain, such as a connection to another service.
+    /// Nothing waits for it; it is dropped at the hard stop, which ends every drain.
+    pub fn spawn_support(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        tokio::spawn(self.guarded(name, OnEnd::Fine, task));
+    }
+
+    fn guarded(
+        &self,
+        name: &'static str,
+        on_end: OnEnd,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let this = self.clone();
-        self.0.tasks.spawn(async move {
+        async move {
             let hard = this.0.hard.clone();
             let mut guard = EndGuard {
                 lifecycle: &this,
@@ -120,7 +138,7 @@ impl Lifecycle {
                 () = task => {}
             }
             guard.ended = true;
-        });
+        }
     }
 
     /// Records that the process must stop because of `reason`.
@@ -200,6 +218,8 @@ impl Drop for EndGuard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -222,6 +242,27 @@ mod tests {
         l.spawn("stuck", OnEnd::Fine, std::future::pending());
         l.stop();
         assert_eq!(l.run_to_end(Duration::from_secs(5)).await, Exit::Aborted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_lean_on_runs_until_the_drain_is_over_and_is_not_waited_for() {
+        let l = Lifecycle::new();
+        let (held, mut ended) = tokio::sync::oneshot::channel::<()>();
+        l.spawn_support("support", async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        let (inner, (tell, told)) = (l.clone(), tokio::sync::oneshot::channel());
+        l.spawn("drainer", OnEnd::Fine, async move {
+            inner.stopped().await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let _ = tell.send((ended.try_recv(), ended));
+        });
+        l.stop();
+        assert_eq!(l.run_to_end(Duration::from_secs(5)).await, Exit::Clean);
+        let (while_draining, ended) = told.await.unwrap();
+        assert_eq!(while_draining, Err(TryRecvError::Empty));
+        assert!(ended.await.is_err(), "it was dropped at the end");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,9 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the door to the network")]
 
-use std::{io, net::SocketAddr};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -66,5 +67,61 @@ impl Listener for TcpListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         TcpListener::local_addr(self)
+    }
+}
+
+/// A network whose names are made up: for tests, which change what a name stands for as they go.
+/// What is not among its names goes to the network beneath.
+pub struct Names {
+    beneath: Arc<dyn Network>,
+    names: RwLock<BTreeMap<String, Vec<SocketAddr>>>,
+}
+
+impl Names {
+    /// No names yet, over `beneath`.
+    pub fn over(beneath: Arc<dyn Network>) -> Arc<Self> {
+        Arc::new(Self {
+            beneath,
+            names: RwLock::default(),
+        })
+    }
+
+    /// `host:port` stands for these addresses from now on (whatever their ports are); for none of
+    /// them, and resolving fails as for a name that nobody knows.
+    pub fn set(&self, name: &str, addresses: &[SocketAddr]) {
+        self.names
+            .write()
+            .insert(name.to_owned(), addresses.to_vec());
+    }
+}
+
+#[async_trait]
+impl Network for Names {
+    async fn listen(&self, addr: &str) -> io::Result<Box<dyn Listener>> {
+        self.beneath.listen(addr).await
+    }
+
+    async fn connect(&self, addr: &str) -> io::Result<BoxIo> {
+        let known = self.names.read().get(addr).cloned();
+        let Some(addresses) = known else {
+            return self.beneath.connect(addr).await;
+        };
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for address in addresses {
+            match self.beneath.connect(&address.to_string()).await {
+                Ok(io) => return Ok(io),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    async fn resolve(&self, addr: &str) -> io::Result<Vec<SocketAddr>> {
+        let known = self.names.read().get(addr).cloned();
+        match known {
+            Some(addresses) if addresses.is_empty() => Err(io::ErrorKind::NotFound.into()),
+            Some(addresses) => Ok(addresses),
+            None => self.beneath.resolve(addr).await,
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -28,6 +29,7 @@ use crate::{
     Doors, Lifecycle,
     lifecycle::OnEnd,
     net::{BoxIo, Listener},
+    tls::Tls,
 };
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
@@ -35,18 +37,74 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A client that has not sent its request head by then is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Listens on `addr` and serves `router` until the soft stop; requests under way are finished then.
-/// Returns where it listens.
+/// How a port treats its connections. The defaults are for the port that other services call.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// TLS, or none.
+    pub tls: Option<Tls>,
+    /// A connection older than this, and up to a tenth more, takes no new requests, and its client is
+    /// told to make another: so clients spread over new replicas and use rotated certificates.
+    pub max_connection_age: Option<Duration>,
+    /// What is still under way then is cut off after this.
+    pub grace: Duration,
+    /// How often an HTTP/2 client is asked for a sign of life, and how long it may take to give one.
+    pub keep_alive: Duration,
+    /// Requests under way on one HTTP/2 connection, at most.
+    pub streams: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            max_connection_age: Some(Duration::from_mins(30)),
+            grace: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(5),
+            streams: 1_000,
+        }
+    }
+}
+
+impl Options {
+    /// For a port that devices connect to: their connections may last.
+    pub fn for_clients() -> Self {
+        Self {
+            max_connection_age: None,
+            keep_alive: Duration::from_secs(20),
+            streams: 200,
+            ..Self::default()
+        }
+    }
+}
+
+/// Serves `router` on `addr` without TLS, to clients of any kind; see [`serve_with`].
 pub async fn serve(
     doors: &Doors,
     lifecycle: &Lifecycle,
     addr: &str,
     router: Router,
 ) -> io::Result<SocketAddr> {
+    serve_with(doors, lifecycle, addr, router, Options::for_clients()).await
+}
+
+/// Listens on `addr` and serves `router` until the soft stop; requests under way are finished then.
+/// Returns where it listens.
+pub async fn serve_with(
+    doors: &Doors,
+    lifecycle: &Lifecycle,
+    addr: &str,
+    router: Router,
+    options: Options,
+) -> io::Result<SocketAddr> {
     let listener = doors.net.listen(addr).await?;
     let bound = listener.local_addr()?;
-    let (inner, router) = (lifecycle.clone(), router.fallback(otherwise));
-    lifecycle.spawn("http.accept", OnEnd::Stop, accept(listener, inner, router));
+    let port = Port {
+        doors: doors.clone(),
+        lifecycle: lifecycle.clone(),
+        router: router.fallback(otherwise),
+        options: Arc::new(options),
+    };
+    lifecycle.spawn("http.accept", OnEnd::Stop, port.accept(listener));
     Ok(bound)
 }
 
@@ -59,57 +117,102 @@ async fn otherwise(request: Request) -> Response {
     (StatusCode::NOT_FOUND, "there is nothing here\n").into_response()
 }
 
-async fn accept(mut listener: Box<dyn Listener>, lifecycle: Lifecycle, router: Router) {
-    loop {
-        let accepted = tokio::select! {
-            () = lifecycle.stopped() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((io, _)) => {
-                let task = connection(io, lifecycle.clone(), router.clone());
-                lifecycle.spawn("http.connection", OnEnd::Fine, task);
-            }
-            Err(error) => {
-                // out of file descriptors, most likely: others may close theirs
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+#[derive(Clone)]
+struct Port {
+    doors: Doors,
+    lifecycle: Lifecycle,
+    router: Router,
+    options: Arc<Options>,
+}
+
+impl Port {
+    async fn accept(self, mut listener: Box<dyn Listener>) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.lifecycle.stopped() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((io, _)) => {
+                    let task = self.clone().connection(io);
+                    self.lifecycle.spawn("http.connection", OnEnd::Fine, task);
+                }
+                Err(error) => {
+                    // out of file descriptors, most likely: others may close theirs
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
         }
     }
-}
 
-async fn connection(io: BoxIo, lifecycle: Lifecycle, router: Router) {
-    let begun = tokio::select! {
-        begun = timeout(HEAD_TIMEOUT, Begun::read(io)) => begun,
-        () = lifecycle.stopped() => return,
-    };
-    let Ok(Ok(io)) = begun else {
-        tracing::debug!("a connection began with nothing to tell what it is");
-        return;
-    };
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(16 * 1024);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(20));
-    let service = TowerToHyperService::new(router);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = lifecycle.stopped() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    async fn begin(&self, io: BoxIo) -> io::Result<Begun> {
+        let begin = async {
+            let io = match &self.options.tls {
+                Some(tls) => tls.accept(io).await?,
+                None => io,
+            };
+            Begun::read(io).await
+        };
+        timeout(HEAD_TIMEOUT, begin)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn connection(self, io: BoxIo) {
+        let begun = tokio::select! {
+            begun = self.begin(io) => begun,
+            () = self.lifecycle.stopped() => return,
+        };
+        let io = match begun {
+            Ok(io) => io,
+            Err(error) => {
+                tracing::debug!(%error, "a connection did not come to a request");
+                return;
+            }
+        };
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(16 * 1024);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.options.keep_alive)
+            .keep_alive_timeout(self.options.keep_alive)
+            .max_concurrent_streams(self.options.streams);
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.lifecycle.stopped() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = self.age() => {
+                connection.as_mut().graceful_shutdown();
+                let ended = timeout(self.options.grace, connection).await;
+                ended.unwrap_or_else(|_| Err("cut off: too old".into()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
+    }
+
+    /// Ends when a connection that begins now is old.
+    async fn age(&self) {
+        match self.options.max_connection_age {
+            Some(age) => {
+                let tenth = age.as_millis() as u64 / 10;
+                let more = Duration::from_millis(self.doors.rng.below(tenth + 1));
+                tokio::time::sleep(age + more).await;
+            }
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -218,8 +321,13 @@ mod tests {
     async fn a_connection_that_never_says_what_it_is_is_let_go() {
         for said in [b"".as_slice(), b"PRI * HT"] {
             let (mut client, server) = tokio::io::duplex(64);
-            let serving = connection(Box::new(server), Lifecycle::new(), Router::new());
-            let serving = tokio::spawn(serving);
+            let port = Port {
+                doors: Doors::for_test(1),
+                lifecycle: Lifecycle::new(),
+                router: Router::new(),
+                options: Arc::default(),
+            };
+            let serving = tokio::spawn(port.connection(Box::new(server)));
             client.write_all(said).await.unwrap();
             let mut answer = Vec::new();
             client.read_to_end(&mut answer).await.unwrap();

@@ -3,6 +3,17 @@
 //! `Channel` is what every generated client stands on: in `tandem up` it wraps the server's own tower
 //! service, with no socket between; elsewhere it is a tonic channel. One code path, either way.
 
+mod call;
+mod config;
+mod heard;
+mod line;
+mod methods;
+mod remote;
+mod set;
+
+pub use config::PeersConfig;
+pub use remote::RemotePeers;
+
 use std::{
     collections::BTreeMap,
     convert::Infallible,
