@@ -1,0 +1,239 @@
+//! The talk: everybody's devices, which write, read, react, come and go at a rate, as the seed has it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use tandem_chassis::{Lifecycle, lifecycle::OnEnd, rng::Rng};
+use tandem_client::Core;
+use tandem_kernel::event::{Delete, Edit, Kind, Nudge, Reaction, Text};
+use tandem_proto::client::Status;
+use tokio::sync::watch;
+
+use crate::{
+    cast::{Cast, Habit, Tie},
+    device::Device,
+    record::Recorder,
+};
+
+const STATUSES: [Status; 4] = [
+    Status::Online,
+    Status::Busy,
+    Status::Away,
+    Status::AppearOffline,
+];
+const EMOJI: [&str; 3] = ["👍", "🎉", "😮"];
+const WORDS: &str = "shall we meet at the station, or is the café by the river closer for you? ";
+
+/// Everybody, talking.
+pub struct Talk {
+    /// Who there is.
+    pub cast: Arc<Cast>,
+    /// All devices.
+    pub devices: Vec<Arc<Device>>,
+    recorder: Arc<Recorder>,
+    going: watch::Sender<bool>,
+}
+
+impl Talk {
+    /// Silence, until [`Talk::go_on`].
+    pub fn new(cast: Arc<Cast>, devices: Vec<Arc<Device>>, recorder: Arc<Recorder>) -> Arc<Self> {
+        let going = watch::Sender::new(false);
+        Arc::new(Self {
+            cast,
+            devices,
+            recorder,
+            going,
+        })
+    }
+
+    /// Starts what makes them talk: `rate` deeds a second together.
+    pub fn start(self: &Arc<Self>, rate: f64, rng: &Rng, lifecycle: &Lifecycle) {
+        let (this, own) = (self.clone(), Rng::from_seed(rng.u64()));
+        let period = Duration::from_secs_f64(1.0 / rate);
+        lifecycle.spawn("talk", OnEnd::Fine, async move {
+            let mut going = this.going.subscribe();
+            let mut ticks = tokio::time::interval(period);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            while going.wait_for(|g| *g).await.is_ok() {
+                ticks.tick().await;
+                this.deed(&own);
+            }
+        });
+        for device in &self.devices {
+            let habit = device.gadget.habit;
+            if habit != Habit::Steady {
+                let life = self
+                    .clone()
+                    .come_and_go(device.clone(), Rng::from_seed(rng.u64()));
+                lifecycle.spawn("comes and goes", OnEnd::Fine, life);
+            }
+        }
+    }
+
+    /// Talk goes on.
+    pub fn go_on(&self) {
+        self.going.send_replace(true);
+    }
+
+    /// Nobody does anything more, and every device is where it has a network.
+    pub fn hush(&self) {
+        self.going.send_replace(false);
+        for device in &self.devices {
+            device.air.come_back();
+        }
+    }
+
+    /// Waits until every device knows everything, at most `patience`; says what is lacking then.
+    pub async fn settle(&self, patience: Duration) -> Vec<String> {
+        self.hush();
+        let quiet = async {
+            loop {
+                if self.unsettled().is_empty() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, quiet).await;
+        self.unsettled()
+    }
+
+    fn unsettled(&self) -> Vec<String> {
+        let lacks = |device: &Arc<Device>| {
+            let lacking = self.recorder.lacking(device.index);
+            let state = match (device.is_quiet(), device.is_answered()) {
+                (true, _) if lacking == 0 => return None,
+                (true, _) => "is synced",
+                (false, false) => "has events without an answer",
+                (false, true) => "is not synced",
+            };
+            let name = format!("{}/{}", device.who().user, device.who().device);
+            Some(format!(
+                "{name} {state} and lacks {lacking} accepted events"
+            ))
+        };
+        self.devices.iter().filter_map(lacks).collect()
+    }
+
+    async fn come_and_go(self: Arc<Self>, device: Arc<Device>, rng: Rng) {
+        let mut going = self.going.subscribe();
+        let seconds =
+            |from: u64, to: u64| Duration::from_millis(from * 1000 + rng.below((to - from) * 1000));
+        while going.wait_for(|g| *g).await.is_ok() {
+            let (there, gone) = match device.gadget.habit {
+                Habit::Steady => return,
+                Habit::Flapping => (seconds(8, 40), seconds(0, 3)),
+                Habit::Away => (seconds(5, 25), seconds(10, 60)),
+            };
+            tokio::time::sleep(there).await;
+            if *going.borrow() {
+                device.air.leave();
+                tokio::select! {
+                    () = tokio::time::sleep(gone) => {}
+                    _ = going.wait_for(|g| !g) => {}
+                }
+                device.air.come_back();
+            }
+        }
+    }
+
+    /// One person does one thing.
+    fn deed(&self, rng: &Rng) {
+        let device = &self.devices[rng.below(self.devices.len() as u64) as usize];
+        // who is away writes, too, but less
+        if !device.air.is_clear() && rng.below(4) > 0 {
+            return;
+        }
+        let talks = self.cast.talks_of(device.index.0);
+        let talk = &self.cast.talks[talks[rng.below(talks.len() as u64) as usize]];
+        let newest = || {
+            device.client.look(|core: &Core| {
+                let messages = core.conversation(&talk.id)?.messages().rev();
+                let messages = messages.filter(|m| m.text.is_some()).take(8);
+                let messages: Vec<_> = messages.map(|m| (m.seq, m.event.sender.clone())).collect();
+                let chosen = rng.below(messages.len() as u64) as usize;
+                messages.into_iter().nth(chosen)
+            })
+        };
+        match rng.below(100) {
+            0..80 => device.send(&talk.id, Kind::Text(text(rng))),
+            80..86 => {
+                if let Some((target, _)) = newest() {
+                    let emoji = EMOJI[rng.below(3) as usize].to_owned();
+                    device
+                        .client
+                        .send(&talk.id, Kind::Reaction(Reaction { target, emoji }));
+                }
+            }
+            86..90 => {
+                if let Some((target, _)) =
+                    newest().filter(|(_, sender)| *sender == device.who().user)
+                {
+                    let text = Some(text(rng));
+                    device
+                        .client
+                        .send(&talk.id, Kind::Edit(Edit { target, text }));
+                }
+            }
+            90 => {
+                if let Some((target, _)) =
+                    newest().filter(|(_, sender)| *sender == device.who().user)
+                {
+                    device
+                        .client
+                        .send(&talk.id, Kind::Delete(Delete { target }));
+                }
+            }
+            91 => device.send(&talk.id, Kind::Nudge(Nudge {})),
+            92..97 => device.read(&talk.id),
+            97..99 => device.client.typing(&talk.id, rng.below(2) == 0),
+            _ => device.set_status(STATUSES[rng.below(4) as usize]),
+        }
+    }
+
+    /// Makes the groups, then lets those who block do so; each person's first device acts. Waits for
+    /// the answers.
+    pub async fn prepare(&self, patience: Duration) -> crate::Result<()> {
+        let unsettled = self.settle(patience).await;
+        if !unsettled.is_empty() {
+            return Err(format!("not everybody is there: {unsettled:?}").into());
+        }
+        for talk in self.cast.talks.iter().filter(|t| t.tie == Tie::Group) {
+            let members = talk.members[1..].iter();
+            let members = members.map(|m| self.cast.people[*m].address.clone());
+            self.first(talk.members[0])
+                .begin(&talk.id, members.collect());
+        }
+        let unsettled = self.settle(patience).await;
+        if !unsettled.is_empty() {
+            return Err(format!("the groups do not begin: {unsettled:?}").into());
+        }
+        let blocks = self.cast.talks.iter().filter(|t| t.tie == Tie::Blocked);
+        let blocks = blocks.map(|t| {
+            let whom = self.cast.people[t.members[1]].address.clone();
+            let device = self.first(t.members[0]).clone();
+            async move { device.block(&whom).await }
+        });
+        let mut blocks = stream::iter(blocks).buffer_unordered(8);
+        while let Some(blocked) = blocks.next().await {
+            blocked?;
+        }
+        Ok(())
+    }
+
+    fn first(&self, person: usize) -> &Arc<Device> {
+        let mine = self.devices.iter().find(|d| d.index == (person, 0));
+        // everybody has one
+        mine.unwrap_or(&self.devices[0])
+    }
+}
+
+fn text(rng: &Rng) -> Text {
+    let skip = rng.below(WORDS.len() as u64 / 2) as usize;
+    let length = 10 + rng.below(200) as usize;
+    let text = WORDS.chars().cycle().skip(skip).take(length).collect();
+    Text {
+        text,
+        ..Text::default()
+    }
+}
