@@ -40,6 +40,7 @@ mod intake;
 mod metrics;
 mod places;
 mod server;
+mod states;
 mod tables;
 mod usecase;
 mod writes;

@@ -4,14 +4,13 @@ use std::{ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
-use tandem_kernel::ConversationId;
 use tandem_store::{Batch, Key, Op, Range, Row, Store, Table};
 
 use crate::{
     Error,
     domain::{
         conversation::{CountAt, Slot},
-        rows::{EventRow, Head, Listing, Mark, Pointer, Roster},
+        rows::{EventRow, Listing, Mark},
     },
 };
 
@@ -28,23 +27,12 @@ pub(crate) const ROSTER: &[u8] = b"g";
 /// Rows that are asked for at once.
 const STEP: usize = 200;
 
-/// Buckets that are searched for a head at once.
-const HEADS_AT_ONCE: usize = 16;
-
 pub(crate) fn bucket_key(conversation: &[u8], bucket: u64) -> Bytes {
     let mut key = Vec::with_capacity(conversation.len() + 9);
     key.extend_from_slice(conversation);
     key.push(0);
     key.extend_from_slice(&bucket.to_be_bytes());
     key.into()
-}
-
-fn head_key(conversation: &[u8], bucket: u64) -> Key {
-    Key {
-        table: EVENTS,
-        partition: bucket_key(conversation, bucket),
-        sort: Bytes::new(),
-    }
 }
 
 fn tagged(tag: u8, seq: u64) -> Bytes {
@@ -73,7 +61,7 @@ fn tail(sort: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(sort.get(1..)?.try_into().ok()?))
 }
 
-fn decode<M: Message + Default>(value: &[u8]) -> Result<M, Error> {
+pub(crate) fn decode<M: Message + Default>(value: &[u8]) -> Result<M, Error> {
     M::decode(value).map_err(|e| Error::Corrupt(e.to_string()))
 }
 
@@ -94,105 +82,6 @@ pub(crate) fn put(sort: Bytes, message: &impl Message) -> Op {
 pub(crate) struct Tables(pub Arc<dyn Store>);
 
 impl Tables {
-    async fn pointers(&self, conversations: &[Bytes]) -> Result<Vec<Pointer>, Error> {
-        let key = |c: &Bytes| Key {
-            table: BUCKETS,
-            partition: c.clone(),
-            sort: Bytes::new(),
-        };
-        let keys: Vec<Key> = conversations.iter().map(key).collect();
-        let rows = self.0.get_many(&keys).await?;
-        rows.into_iter()
-            .map(|r| r.map_or(Ok(Pointer::default()), |r| decode(&r)))
-            .collect()
-    }
-
-    /// The heads of these conversations, in order; `None`: nothing was stored yet, or the head cannot
-    /// be read (the error).
-    pub async fn heads(
-        &self,
-        conversations: &[Bytes],
-    ) -> Result<Vec<Result<Option<Head>, Error>>, Error> {
-        let mut out: Vec<_> = conversations.iter().map(|_| Ok(None)).collect();
-        let mut open: Vec<usize> = (0..conversations.len()).collect();
-        // a pointer that moves on while it is followed may be found pointing to nothing, once
-        for _ in 0..3 {
-            let asked: Vec<Bytes> = open.iter().map(|i| conversations[*i].clone()).collect();
-            let pointers = self.pointers(&asked).await?;
-            let places: Vec<(usize, Pointer)> = open
-                .drain(..)
-                .zip(pointers)
-                .filter(|(_, p)| p.bucket != 0)
-                .collect();
-            let key = |(i, p): &(usize, Pointer)| head_key(&conversations[*i], p.bucket);
-            let keys: Vec<Key> = places.iter().map(key).collect();
-            let rows = self.0.get_many(&keys).await?;
-            for ((at, pointer), row) in places.into_iter().zip(rows) {
-                let row = match row {
-                    Some(row) => Some(row),
-                    None => self.head_below(&conversations[at], pointer).await?,
-                };
-                match row {
-                    Some(row) => out[at] = decode::<Head>(&row).map(Some),
-                    None => open.push(at),
-                }
-            }
-            if open.is_empty() {
-                break;
-            }
-        }
-        Ok(out)
-    }
-
-    /// The newest head, where the bucket pointed to has none: whoever pointed to it has not written all of
-    /// its group, and may never. Another may have begun buckets of its own since, in smaller groups, and
-    /// not have pointed to them, since its pointer's version is lower.
-    async fn head_below(
-        &self,
-        conversation: &[u8],
-        pointer: Pointer,
-    ) -> Result<Option<Bytes>, Error> {
-        let mut below = pointer.bucket;
-        while below > 0 {
-            let buckets = self
-                .buckets_down(conversation, below - 1, HEADS_AT_ONCE)
-                .await?;
-            let Some(last) = buckets.last() else { break };
-            below = *last;
-            let keys: Vec<Key> = buckets.iter().map(|b| head_key(conversation, *b)).collect();
-            let rows = self.0.get_many(&keys).await?;
-            if let Some(row) = rows.into_iter().flatten().next() {
-                return Ok(Some(row));
-            }
-        }
-        // the rows that name buckets expire, a head does not
-        if pointer.before == 0 {
-            return Ok(None);
-        }
-        let key = head_key(conversation, pointer.before);
-        Ok(self.0.get(&key).await?)
-    }
-
-    /// The head of one conversation.
-    pub async fn head(&self, conversation: &ConversationId) -> Result<Option<Head>, Error> {
-        let key = Bytes::copy_from_slice(conversation.as_str().as_bytes());
-        self.heads(&[key]).await?.pop().unwrap_or(Ok(None))
-    }
-
-    /// The members of a group, from the bucket in which its head lies.
-    pub async fn roster(&self, conversation: &[u8], bucket: u64) -> Result<Roster, Error> {
-        let partition = bucket_key(conversation, bucket);
-        let key = Key {
-            table: EVENTS,
-            partition,
-            sort: Bytes::from_static(ROSTER),
-        };
-        self.0
-            .get(&key)
-            .await?
-            .map_or(Ok(Roster::default()), |r| decode(&r))
-    }
-
     /// The buckets of a conversation up to the one that would hold `seq`, newest first.
     pub async fn buckets_down(
         &self,

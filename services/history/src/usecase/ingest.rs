@@ -281,18 +281,20 @@ impl Ingest {
         self.round += 1;
         let mut missing = Vec::new();
         for turn in &group.turns {
-            match self.cache.get_mut(&turn.key) {
-                Some(cached) => cached.used = self.round,
-                None => missing.push((turn.partition, turn.key.clone())),
+            if let Some(cached) = self.cache.get_mut(&turn.key) {
+                cached.used = self.round;
+            } else {
+                let seqs = turn.events.iter().map(|e| e.seq).collect();
+                missing.push((turn.partition, (turn.key.clone(), seqs)));
             }
         }
         if missing.is_empty() {
             return Ok(());
         }
-        let keys: Vec<Bytes> = missing.iter().map(|(_, key)| key.clone()).collect();
-        let heads = self.tables.heads(&keys).await?;
-        for ((partition, key), head) in missing.into_iter().zip(heads) {
-            match self.open(&key, head).await {
+        let (partitions, asked): (Vec<u32>, Vec<(Bytes, Vec<u64>)>) = missing.into_iter().unzip();
+        let states = self.tables.states(&asked).await?;
+        for ((partition, (key, _)), stored) in partitions.into_iter().zip(asked).zip(states) {
+            match stored.and_then(|stored| open(&key, stored)) {
                 Ok(state) => {
                     // the record's key may keep a larger buffer alive
                     let key = Bytes::copy_from_slice(&key);
@@ -311,24 +313,6 @@ impl Ingest {
         }
         self.metrics.cached.set(self.cache.len() as i64);
         Ok(())
-    }
-
-    async fn open(
-        &self,
-        key: &Bytes,
-        head: Result<Option<Head>, Error>,
-    ) -> Result<Conversation, Error> {
-        let id = std::str::from_utf8(key)
-            .ok()
-            .and_then(|t| ConversationId::parse(t).ok());
-        let id = id.ok_or_else(|| Error::Corrupt("not a conversation id".into()))?;
-        let head = head?.unwrap_or_default();
-        let roster = if id.is_group() && head.bucket != 0 {
-            self.tables.roster(key, head.bucket).await?
-        } else {
-            Roster::default()
-        };
-        Ok(Conversation::new(&id, head, roster))
     }
 
     /// What was loaded for each turn: `loaded` for those at `asked`, nothing for the others. A turn whose
@@ -502,4 +486,12 @@ impl Ingest {
         self.cache.retain(|_, c| c.used >= oldest_kept);
         self.metrics.cached.set(self.cache.len() as i64);
     }
+}
+
+fn open(key: &Bytes, (head, roster): (Head, Roster)) -> Result<Conversation, Error> {
+    let id = std::str::from_utf8(key)
+        .ok()
+        .and_then(|t| ConversationId::parse(t).ok());
+    let id = id.ok_or_else(|| Error::Corrupt("not a conversation id".into()))?;
+    Ok(Conversation::new(&id, head, roster))
 }

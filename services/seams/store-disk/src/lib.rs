@@ -249,13 +249,14 @@ fn check_value(value: &[u8]) -> Result<(), StoreError> {
 }
 
 fn get(
+    from: &impl Readable,
     table: &Keyspace,
     folder: &Path,
     key: &Key,
     now: UnixMillis,
 ) -> Result<Option<Bytes>, StoreError> {
     let at = encoding::key(&key.partition, &key.sort);
-    match table.get(at).map_err(|e| failed(folder, &e))? {
+    match from.get(table, at).map_err(|e| failed(folder, &e))? {
         Some(stored) => Ok(encoding::live(&stored, now)?.map(Bytes::copy_from_slice)),
         None => Ok(None),
     }
@@ -327,23 +328,21 @@ impl Store for DiskStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        check_key(&key.partition, &key.sort)?;
-        get(
-            &self.tables.get(key.table.0)?,
-            &self.folder,
-            key,
-            self.doors.clock.unix(),
-        )
+        let mut found = self.get_many(std::slice::from_ref(key)).await?;
+        Ok(found.pop().flatten())
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
         keys.iter()
             .try_for_each(|k| check_key(&k.partition, &k.sort))?;
-        let now = self.doors.clock.unix();
+        let (snapshot, now) = (self.db.snapshot(), self.doors.clock.unix());
         if keys.len() <= IN_PLACE {
             return keys
                 .iter()
-                .map(|k| get(&self.tables.get(k.table.0)?, &self.folder, k, now))
+                .map(|k| {
+                    let table = self.tables.get(k.table.0)?;
+                    get(&snapshot, &table, &self.folder, k, now)
+                })
                 .collect();
         }
         let (tables, folder, keys) = (Arc::clone(&self.tables), self.folder.clone(), keys.to_vec());
@@ -351,7 +350,7 @@ impl Store for DiskStore {
             .threads
             .run(move || {
                 keys.iter()
-                    .map(|k| get(&tables.get(k.table.0)?, &folder, k, now))
+                    .map(|k| get(&snapshot, &tables.get(k.table.0)?, &folder, k, now))
                     .collect()
             })
             .await

@@ -81,6 +81,7 @@ macro_rules! conformance_suite {
             conditional_puts_in_turns_lose_no_step
             of_concurrent_writers_of_a_row_one_value_stays
             an_acknowledged_write_is_seen_by_all_who_ask_afterwards
+            of_a_batch_all_is_seen_at_once_or_nothing
             what_is_too_large_is_refused_and_what_is_not_is_kept
             a_store_that_is_opened_again_has_everything
             any_history_reads_like_a_sorted_map

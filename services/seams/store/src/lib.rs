@@ -156,10 +156,12 @@ pub trait Store: Send + Sync + 'static {
     /// Once it returns, the table is there. The same again changes nothing.
     async fn ensure_table(&self, table: Table) -> Result<(), StoreError>;
 
-    /// The value of a row. Sees every write that was acknowledged before the call.
+    /// The value of a row. Sees every write that was acknowledged before the call. What a read returns
+    /// is durable: a later one sees it too, even if its write was not acknowledged.
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
 
-    /// The values of many rows, in the order of `keys`.
+    /// The values of many rows, in the order of `keys`. Those of one partition are of one moment: of a
+    /// batch, all is seen or nothing.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError>;
 
     /// Rows of a partition, ordered by sort key.

@@ -146,3 +146,24 @@ pub async fn an_acknowledged_write_is_seen_by_all_who_ask_afterwards(h: &dyn Har
     }
     writers.join_all().await;
 }
+
+pub async fn of_a_batch_all_is_seen_at_once_or_nothing(h: &dyn Harness) {
+    let store = h.store();
+    let writer = tokio::spawn(async move {
+        for version in 1..=60_u8 {
+            let ops = [b"a", b"m", b"z"].map(|s| set(s, &[version]));
+            let batches = vec![versioned(b"p", version.into(), ops.into())];
+            store.write(batches).await.unwrap();
+        }
+    });
+    let keys = [b"z", b"a", b"m"].map(|s| key(ONE, b"p", s));
+    let mut last = None;
+    while !writer.is_finished() {
+        let seen = h.store().get_many(&keys).await.unwrap();
+        assert!(seen.iter().all(|v| *v == seen[0]), "{seen:?}");
+        assert!(seen[0] >= last, "{seen:?} after {last:?}");
+        last.clone_from(&seen[0]);
+        tokio::task::yield_now().await;
+    }
+    writer.await.unwrap();
+}
