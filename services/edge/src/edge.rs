@@ -16,7 +16,11 @@ use crate::{
     mailbox::Bound,
     metrics::Metrics,
     usecase::{
-        asks::Asks, receipts::Coalescer, registry::Registry, sign_in::SignIn, submits::Submits,
+        asks::Asks,
+        receipts::Coalescer,
+        registry::{Handle, Registry},
+        sign_in::SignIn,
+        submits::Submits,
         sync::Syncer,
     },
     wire::Wire,
@@ -70,6 +74,13 @@ impl Edge {
         };
         self.lifecycle
             .spawn("edge session", OnEnd::Fine, Box::pin(task));
+    }
+
+    /// The session is over.
+    pub fn remove(&self, handle: &Arc<Handle>, at_once: bool) {
+        self.registry.remove(handle, at_once);
+        // closed above: nothing is held for it any more
+        self.submits.forget(handle.id);
     }
 
     /// Whether new sessions are turned away.

@@ -20,6 +20,7 @@ use tandem_proto::{
 };
 
 use crate::domain::{
+    courses::Held,
     effect::{Answer, Effect, Grant, Refusal, Rules},
     frame::{Frame, Parcel, Passing},
     places::Ends,
@@ -110,6 +111,9 @@ struct World {
     /// Events handed to routing and not answered.
     submitted: Vec<Arc<str>>,
     submits: u64,
+    /// Events that the session refused for now, to be told.
+    postponed: Vec<(Arc<str>, Box<Rejected>)>,
+    refusals: u64,
     /// Questions not answered.
     asked: Vec<u64>,
 }
@@ -128,6 +132,8 @@ impl World {
             marked: HashMap::new(),
             submitted: Vec::new(),
             submits: 0,
+            postponed: Vec::new(),
+            refusals: 0,
             asked: Vec::new(),
         }
     }
@@ -198,6 +204,13 @@ impl World {
             _ => self.session.on_alive(self.now, &mut out),
         }
         self.apply(&mut out);
+        // told before anything more comes
+        for (conversation, rejected) in std::mem::take(&mut self.postponed) {
+            let held = self.held(*rejected);
+            let answer = Answer::Postponed(held);
+            self.session.on_answer(&conversation, answer, &mut out);
+            self.apply(&mut out);
+        }
         assert_eq!(self.over, self.session.is_over());
     }
 
@@ -232,7 +245,14 @@ impl World {
         }
         let at = usize::from(choices.byte().unwrap_or(0)) % self.submitted.len();
         let conversation = self.submitted.remove(at);
-        let answer = if choices.chance(64) {
+        let answer = if choices.chance(32) {
+            let rejected = Rejected {
+                code: "unavailable".into(),
+                retry_after_ms: 1,
+                ..Rejected::default()
+            };
+            Answer::Postponed(self.held(rejected))
+        } else if choices.chance(64) {
             Answer::Rejected(Rejected {
                 code: "not_a_member".into(),
                 ..Rejected::default()
@@ -248,6 +268,12 @@ impl World {
             })
         };
         self.session.on_answer(&conversation, answer, out);
+    }
+
+    fn held(&mut self, rejected: Rejected) -> Held {
+        self.refusals += 1;
+        let number = self.refusals;
+        Held { rejected, number }
     }
 
     fn response(&mut self, choices: &mut Choices<'_>, out: &mut Vec<Effect>) {
@@ -343,7 +369,12 @@ impl World {
         for effect in out.drain(..) {
             match effect {
                 Effect::Send(frame) => self.sent(frame),
-                Effect::Submit(conversation, submit) => {
+                Effect::Postpone(conversation, rejected) => {
+                    assert!(rejected.retry_after_ms > 0);
+                    self.postponed.push((conversation, rejected));
+                }
+                Effect::Submit(conversation, known, submit) => {
+                    assert!(known <= self.refusals, "of a refusal yet to come");
                     assert_eq!(*conversation, *submit.conversation);
                     assert!(submit.to.is_empty());
                     assert!(

@@ -121,6 +121,7 @@ impl Grpc {
                     device: item.device,
                     submit,
                     traceparent: item.traceparent,
+                    chain: item.chain,
                 }),
                 Some(What::Typing(typing)) => self.typing(item.user, typing),
                 None => {}

@@ -376,6 +376,50 @@ async fn with_the_ephemeral_store_away_delivery_waits_and_admission_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_follows_in_a_chain_that_was_refused_for_now_is_refused_too() {
+    const AD: &str = "o:alice@x.test,dan@x.test";
+    let world = World::new().await;
+    let routing = world.start().await;
+    let mut client = routing.connect(&world).await;
+    let submits = ["1", "2", "3"].map(|t| client.submit(AD, text(t)));
+    world.accounts.down.store(true, Ordering::SeqCst);
+    client.chain = 5;
+    let first = client.send_as("alice", "d", vec![submits[0].clone()])[0];
+    let Answered::Rejected(refused) = client.answer(first).await else {
+        unreachable!("accounts is down");
+    };
+    assert_eq!(
+        (refused.code.as_str(), refused.retry_after_ms > 0),
+        ("unavailable", true)
+    );
+    world.accounts.down.store(false, Ordering::SeqCst);
+    // once accounts is asked again, others write to the same conversation
+    client.chain = 0;
+    soon(async || client.say("alice", AD, text("of another")).await.is_ok()).await;
+    // and what was on its way behind the refused one comes
+    client.chain = 5;
+    let late = client.send_as("alice", "d", submits[1..].to_vec());
+    for (reference, submit) in late.into_iter().zip(&submits[1..]) {
+        let Answered::Rejected(late) = client.answer(reference).await else {
+            unreachable!("it would overtake the first");
+        };
+        assert_eq!(
+            (late.event_id, late.code, late.retry_after_ms),
+            (
+                submit.event_id.clone(),
+                refused.code.clone(),
+                refused.retry_after_ms
+            )
+        );
+    }
+    client.chain = 7;
+    for reference in client.send_as("alice", "d", submits.to_vec()) {
+        let answer = client.answer(reference).await;
+        assert!(matches!(answer, Answered::Accepted(_)), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_accounts_down_those_who_are_known_talk_on() {
     let world = World::new().await;
     let routing = world.start().await;

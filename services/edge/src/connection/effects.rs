@@ -51,12 +51,12 @@ impl Connection {
         }
         let Some(handle) = &self.handle else { return };
         match effect {
-            Effect::Submit(conversation, submit) => {
-                self.edge.submits.submit(
-                    conversation,
-                    Origin::Session(Arc::clone(handle)),
-                    *submit,
-                );
+            Effect::Submit(conversation, known, submit) => {
+                let origin = Origin::Session(Arc::clone(handle), known);
+                self.edge.submits.submit(conversation, origin, *submit);
+            }
+            Effect::Postpone(conversation, rejected) => {
+                self.edge.submits.postpone(handle, conversation, &rejected);
             }
             Effect::Typing(conversation, active) => {
                 self.edge

@@ -409,7 +409,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.count(None);
         if let Some(handle) = self.handle.take() {
-            self.edge.registry.remove(&handle, self.at_once);
+            self.edge.remove(&handle, self.at_once);
         }
     }
 }

@@ -104,7 +104,7 @@ impl Connection {
         self.disconnect = false;
         self.count(None);
         if let Some(handle) = self.handle.take_if(|_| self.session.is_over()) {
-            self.edge.registry.remove(&handle, self.at_once);
+            self.edge.remove(&handle, self.at_once);
         }
         let written = timeout(LAST, poll_fn(|cx| self.poll_write(cx))).await;
         self.out.clear();

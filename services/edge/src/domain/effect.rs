@@ -7,7 +7,7 @@ use tandem_proto::client::{
     Accepted, Hello, Problem, Rejected, Status, Submit, Welcome, request::Op,
 };
 
-use super::{frame::Frame, receipts::Mark, retained::Bound};
+use super::{courses::Held, frame::Frame, receipts::Mark, retained::Bound};
 
 /// What sessions are held to.
 #[derive(Debug, Clone)]
@@ -43,8 +43,12 @@ pub enum Effect {
     Authenticate(Box<Hello>),
     /// Verify the token, then `Session::on_renewed`.
     Renew(String),
-    /// Hand an event to routing, then `Session::on_answer`.
-    Submit(Arc<str>, Box<Submit>),
+    /// Hand an event to routing, then `Session::on_answer`. The number is that of the last refusal for now
+    /// that the device has acknowledged.
+    Submit(Arc<str>, u64, Box<Submit>),
+    /// Refuse an event for now, in its order with what the session sends to that conversation, then
+    /// `Session::on_answer`.
+    Postpone(Arc<str>, Box<Rejected>),
     /// Hand a typing signal to routing.
     Typing(String, bool),
     /// Confirm events of a conversation.
@@ -121,6 +125,8 @@ pub enum Answer {
     Accepted(Accepted),
     /// It is not.
     Rejected(Rejected),
+    /// It is not, for now.
+    Postponed(Held),
 }
 
 /// Milliseconds on the wire.

@@ -3,6 +3,7 @@
 
 pub mod admit;
 pub mod bucket;
+pub mod courses;
 pub mod effect;
 pub mod frame;
 pub mod lanes;

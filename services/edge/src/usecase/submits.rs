@@ -18,7 +18,7 @@ use tandem_chassis::{
     lifecycle::OnEnd,
     telemetry,
 };
-use tandem_kernel::{Address, Code, DeviceId};
+use tandem_kernel::{Address, Code, DeviceId, EventId, SessionId};
 use tandem_proto::{
     client::{Rejected, Submit, Typing},
     routing::{
@@ -37,8 +37,9 @@ use tracing::Span;
 
 use crate::{
     domain::{
+        courses::{Held, Sent},
         effect::Answer,
-        lanes::{LaneId, Lanes},
+        lanes::{LaneId, Lanes, Refused},
         receipts::Key,
     },
     mailbox::{Bound, Item},
@@ -49,8 +50,8 @@ use crate::{
 /// Who wants to know what became of an event.
 #[derive(Clone)]
 pub enum Origin {
-    /// A session.
-    Session(Arc<Handle>),
+    /// A session, whose device has acknowledged refusals up to this number.
+    Session(Arc<Handle>, u64),
     /// The receipts of a user in a conversation.
     Receipt(Key),
 }
@@ -65,7 +66,7 @@ struct Pending {
 impl Pending {
     fn sender(&self) -> (&Address, Option<&DeviceId>) {
         match &self.origin {
-            Origin::Session(handle) => (&handle.user, Some(&handle.device)),
+            Origin::Session(handle, _) => (&handle.user, Some(&handle.device)),
             Origin::Receipt((user, _)) => (user, None),
         }
     }
@@ -115,6 +116,15 @@ pub struct Submits {
 const BATCH: usize = 512;
 /// Most typing signals that wait in a lane.
 const SIGNALS: usize = 1024;
+
+fn unavailable() -> Rejected {
+    Rejected {
+        event_id: String::new(),
+        code: Code::Unavailable.as_str().to_owned(),
+        message: "the service cannot take events at the moment".to_owned(),
+        retry_after_ms: 2_000,
+    }
+}
 
 /// Whether the event of this number is one of those that make up the share, evenly spread.
 fn is_traced(count: u64, ratio: f64) -> bool {
@@ -233,32 +243,49 @@ impl Submits {
         } else {
             Span::none()
         };
+        let sent = match &origin {
+            Origin::Session(handle, known) => sent(handle, &submit.event_id, *known),
+            Origin::Receipt(_) => None,
+        };
+        let pending = Pending {
+            origin,
+            submit,
+            span,
+        };
         let now = self.doors.clock.monotonic();
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         if state.lanes.open() >= self.limits.open {
-            drop(state);
-            self.turn_down(
-                conversation,
-                Pending {
-                    origin,
-                    submit,
-                    span,
-                },
-            );
+            let held = sent.map(|sent| state.lanes.hold(&conversation, sent, &unavailable()));
+            self.refuse(state, conversation, pending.origin, held);
             return;
         }
-        let lane = state.lanes.submit(
-            conversation,
-            Pending {
-                origin,
-                submit,
-                span,
-            },
-            now,
-        );
-        if let Some(port) = lane.and_then(|id| state.ports.get(&id)) {
-            port.wake.notify_one();
+        match state
+            .lanes
+            .submit(Arc::clone(&conversation), sent, pending, now)
+        {
+            Ok(lane) => {
+                if let Some(port) = lane.and_then(|id| state.ports.get(&id)) {
+                    port.wake.notify_one();
+                }
+            }
+            Err((pending, held)) => self.refuse(state, conversation, pending.origin, Some(held)),
         }
+    }
+
+    /// Refuses an event for now that has not come to routing.
+    pub fn postpone(&self, handle: &Arc<Handle>, conversation: Arc<str>, rejected: &Rejected) {
+        let mut state = self.state.lock();
+        if let Some(sent) = sent(handle, &rejected.event_id, 0) {
+            let held = state.lanes.hold(&conversation, sent, rejected);
+            let origin = Origin::Session(Arc::clone(handle), 0);
+            self.refuse(&mut state, conversation, origin, Some(held));
+        }
+    }
+
+    /// The session is over.
+    pub fn forget(&self, session: SessionId) {
+        self.state.lock().lanes.forget(session);
     }
 
     /// Takes a signal, which is carried now or not at all.
@@ -280,6 +307,7 @@ impl Submits {
                     active,
                 })),
                 traceparent: String::new(),
+                chain: 0,
             });
             port.wake.notify_one();
         }
@@ -292,32 +320,50 @@ impl Submits {
 
     fn expire(&self) {
         let now = self.doors.clock.monotonic();
-        let expired = {
-            let mut state = self.state.lock();
-            self.metrics.unanswered.set(state.lanes.open() as i64);
-            match now.checked_sub(self.limits.wait) {
-                Some(since) => state.lanes.expire(since),
-                None => Vec::new(),
-            }
-        };
-        for (conversation, pending) in expired {
-            self.turn_down(conversation, pending);
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        self.metrics.unanswered.set(state.lanes.open() as i64);
+        if let Some(since) = now.checked_sub(self.limits.wait) {
+            let expired = state.lanes.expire(since, &unavailable());
+            self.refuse_all(state, expired);
         }
     }
 
-    fn turn_down(&self, conversation: Arc<str>, pending: Pending) {
-        let rejected = Rejected {
-            event_id: pending.submit.event_id,
-            code: Code::Unavailable.as_str().to_owned(),
-            message: "the service cannot take events at the moment".to_owned(),
-            retry_after_ms: 2_000,
-        };
-        self.answer(conversation, pending.origin, Answer::Rejected(rejected));
+    fn refuse_all(&self, state: &mut State, refused: Vec<Refused<Pending>>) {
+        for one in refused {
+            self.refuse(state, one.conversation, one.item.origin, one.held);
+        }
+    }
+
+    /// Told while the lanes are locked: so a session learns of its refusals in their order, and before it is
+    /// refused or admitted anything more.
+    fn refuse(
+        &self,
+        state: &mut State,
+        conversation: Arc<str>,
+        origin: Origin,
+        held: Option<Held>,
+    ) {
+        match (origin, held) {
+            (Origin::Session(handle, _), Some(held)) => {
+                let answer = Box::new(Answer::Postponed(held));
+                let item = Item::Answer(conversation, answer);
+                if handle.mailbox.push(item, self.limits.mailbox).is_err() {
+                    // it is gone; its device sends everything again, with `retry`
+                    state.lanes.forget(handle.id);
+                }
+            }
+            (Origin::Receipt(key), _) => {
+                let _ = self.refused_receipts.send(key);
+            }
+            // what a device sends has its turn
+            (Origin::Session(..), None) => {}
+        }
     }
 
     fn answer(&self, conversation: Arc<str>, origin: Origin, answer: Answer) {
         match origin {
-            Origin::Session(handle) => {
+            Origin::Session(handle, _) => {
                 // a session that is gone asks again, with `retry`
                 let _ = handle.mailbox.push(
                     Item::Answer(conversation, Box::new(answer)),
@@ -386,8 +432,12 @@ impl Submits {
     async fn pump(&self, id: LaneId, channel: Channel, wake: &Notify) -> Result<(), String> {
         let (tx, rx) = mpsc::channel(1);
         let mut answers = open(channel, rx, self.limits.call).await?;
-        if let Some(port) = self.state.lock().ports.get_mut(&id) {
-            port.up = true;
+        {
+            let mut state = self.state.lock();
+            state.lanes.opened(id);
+            if let Some(port) = state.ports.get_mut(&id) {
+                port.up = true;
+            }
         }
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut more = true;
@@ -439,6 +489,7 @@ impl Submits {
                 device: device.map(|d| d.as_str().to_owned()).unwrap_or_default(),
                 what: Some(What::Submit(submit)),
                 traceparent: telemetry::traceparent(&give.item.span),
+                chain: give.chain,
             }
         });
         if let Some(port) = ports.get_mut(&id) {
@@ -450,23 +501,26 @@ impl Submits {
     fn answered(&self, id: LaneId, answers: Vec<tandem_proto::routing::Answer>) {
         let mut done = Vec::with_capacity(answers.len());
         {
-            let mut state = self.state.lock();
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
             for answer in answers {
+                let result = answer.result.unwrap_or_else(no_answer);
+                if let answer::Result::Rejected(rejected) = &result
+                    && rejected.retry_after_ms > 0
+                {
+                    let refused = state.lanes.refused(id, answer.r#ref, rejected);
+                    self.refuse_all(state, refused);
+                    continue;
+                }
                 let Some((conversation, pending)) = state.lanes.answer(id, answer.r#ref) else {
                     continue;
                 };
-                let answer = match answer.result {
-                    Some(answer::Result::Accepted(accepted)) => Answer::Accepted(accepted),
-                    Some(answer::Result::Rejected(mut rejected)) => {
-                        rejected.event_id.clone_from(&pending.submit.event_id);
+                let answer = match result {
+                    answer::Result::Accepted(accepted) => Answer::Accepted(accepted),
+                    answer::Result::Rejected(mut rejected) => {
+                        rejected.event_id = pending.submit.event_id;
                         Answer::Rejected(rejected)
                     }
-                    None => Answer::Rejected(Rejected {
-                        event_id: pending.submit.event_id.clone(),
-                        code: Code::Internal.as_str().to_owned(),
-                        message: "routing gave no answer".to_owned(),
-                        retry_after_ms: 1_000,
-                    }),
                 };
                 done.push((conversation, pending.origin, answer));
             }
@@ -475,6 +529,24 @@ impl Submits {
             self.answer(conversation, origin, answer);
         }
     }
+}
+
+fn sent(handle: &Handle, event_id: &str, known: u64) -> Option<Sent> {
+    let event = EventId::parse(event_id).ok()?;
+    Some(Sent {
+        session: handle.id,
+        event,
+        known,
+    })
+}
+
+fn no_answer() -> answer::Result {
+    answer::Result::Rejected(Rejected {
+        event_id: String::new(),
+        code: Code::Internal.as_str().to_owned(),
+        message: "routing gave no answer".to_owned(),
+        retry_after_ms: 1_000,
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Stand-ins for the services behind an edge.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     sync::{
         Arc,
@@ -55,6 +55,7 @@ impl Fakes {
                 mode: watch::Sender::new(Mode::Accept),
                 offset: AtomicU64::new(1),
                 deliver: AtomicBool::new(true),
+                broken: Mutex::default(),
             })),
             history: FakeHistory::default(),
             accounts: FakeAccounts,
@@ -120,6 +121,8 @@ pub enum Mode {
     Silent,
     /// Ends every stream.
     Break,
+    /// Refuses events for now.
+    Refuse,
 }
 
 pub struct RoutingState {
@@ -129,6 +132,7 @@ pub struct RoutingState {
     pub mode: watch::Sender<Mode>,
     offset: AtomicU64,
     pub deliver: AtomicBool,
+    broken: Mutex<BTreeSet<u64>>,
 }
 
 /// Appends to nothing, but numbers, answers and delivers as routing does.
@@ -232,6 +236,21 @@ impl FakeRouting {
         };
         if *self.0.mode.borrow() == Mode::Silent {
             return None;
+        }
+        // as routing does, what follows in the chain of a refused one is refused
+        if *self.0.mode.borrow() == Mode::Refuse && item.chain > 0 {
+            self.0.broken.lock().insert(item.chain);
+        }
+        if self.0.broken.lock().contains(&item.chain) {
+            let rejected = Rejected {
+                code: "unavailable".into(),
+                retry_after_ms: 1_000,
+                ..Rejected::default()
+            };
+            return Some(Answer {
+                r#ref: item.r#ref,
+                result: Some(answer::Result::Rejected(rejected)),
+            });
         }
         let user = Address::parse(&item.user).unwrap();
         if admit::in_conversation(&user, &submit.conversation).is_err() {

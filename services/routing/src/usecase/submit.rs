@@ -32,6 +32,8 @@ use crate::{
 
 /// Conversation ids that a stream keeps taken apart.
 const CONVERSATIONS: usize = 10_000;
+/// Broken chains that a stream remembers.
+const BROKEN: usize = 10_000;
 /// First and longest wait before what the log did not confirm is appended again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -42,10 +44,13 @@ pub struct Submitted {
     pub device: String,
     pub submit: Submit,
     pub traceparent: String,
+    /// What of it is refused for now, refuses what follows; 0: none.
+    pub chain: u64,
 }
 
 struct Waiting {
     reference: u64,
+    chain: u64,
     taken: Duration,
     event_id: String,
     item: Result<Item, Refused>,
@@ -103,6 +108,8 @@ pub struct Stream {
     /// Lanes that may be able to go on, in the order in which they became so.
     touched: Vec<ConversationId>,
     conversations: Generations<String, Arc<Conversation>>,
+    /// Chains of which an event was refused for now: what follows in them was sent without knowing that.
+    broken: Generations<u64, Refused>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     answers: Vec<Answer>,
     queued: usize,
@@ -117,6 +124,7 @@ impl Stream {
             lanes: AHashMap::new(),
             touched: Vec::new(),
             conversations: Generations::new(CONVERSATIONS),
+            broken: Generations::new(BROKEN),
             under_way: FuturesUnordered::new(),
             answers: Vec::new(),
             queued: 0,
@@ -163,6 +171,7 @@ impl Stream {
             device,
             submit,
             traceparent,
+            chain,
         } = submitted;
         let found = self.conversation(&user, &submit);
         let (user, conversation) = match found {
@@ -190,6 +199,7 @@ impl Stream {
         });
         lane.queue.push_back(Waiting {
             reference,
+            chain,
             taken: self.shared.doors.clock.monotonic(),
             event_id,
             item,
@@ -249,9 +259,11 @@ impl Stream {
             && let Some(head) = lane.queue.front()
             && slots.len() - begin < self.shared.config.append_group
         {
-            let decision = match &head.item {
-                Ok(item) => self.shared.decide(item, &lane.known),
-                Err(refused) => Decision::Refuse(refused.clone()),
+            let broken = self.broken.get_mut(&head.chain).map(|r| r.clone());
+            let decision = match (&head.item, broken) {
+                (_, Some(refused)) => Decision::Refuse(refused),
+                (Err(refused), None) => Decision::Refuse(refused.clone()),
+                (Ok(item), None) => self.shared.decide(item, &lane.known),
             };
             let decision = match decision {
                 Decision::Ask(_) if slots.len() > begin => break,
@@ -277,6 +289,12 @@ impl Stream {
             let Some(head) = lane.queue.pop_front() else {
                 break;
             };
+            if let Decision::Refuse(refused) = &decision
+                && refused.retry_after_ms > 0
+                && head.chain > 0
+            {
+                self.broken.insert(head.chain, refused.clone());
+            }
             let reference = head.reference;
             let what = self.settle(head, decision, records);
             match what {

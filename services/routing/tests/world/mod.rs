@@ -300,6 +300,7 @@ impl Routing {
         Client {
             doors: world.doors.clone(),
             items: Some(items),
+            chain: 0,
             answers: answers.into_inner(),
             next: 1,
             answered: BTreeMap::new(),
@@ -327,6 +328,8 @@ impl Routing {
 pub struct Client {
     doors: Doors,
     items: Option<mpsc::UnboundedSender<SubmitBatch>>,
+    /// Of what is sent from here on.
+    pub chain: u64,
     answers: Streaming<AnswerBatch>,
     next: u64,
     answered: BTreeMap<u64, answer::Result>,
@@ -355,6 +358,7 @@ impl Client {
                 device: device.into(),
                 what: Some(What::Submit(submit)),
                 traceparent: String::new(),
+                chain: self.chain,
             });
         let batch = SubmitBatch {
             items: items.collect(),

@@ -148,49 +148,57 @@ impl Session {
     fn on_submit(&mut self, mut submit: Submit, now: Duration, out: &mut Effects) {
         let Some(user) = &self.user else { return };
         let (rate, burst) = self.rules.events;
-        if let Err(after) = self.events.take(rate, burst, now) {
-            self.reject(
-                submit.event_id,
-                Code::RateLimited,
-                "too many events",
-                after,
-                out,
-            );
-            // a sender that goes on in spite of it is a flood
-            self.useless(now, out);
-            return;
-        }
-        match admit::submit(user, &mut submit, self.rules.text_bytes) {
-            Err(r) => self.reject(submit.event_id, r.code, r.reason, 0, out),
-            Ok(conversation) => {
-                let most = self.rules.conversations as usize;
-                if self.unanswered.len() >= most && !self.unanswered.contains_key(&conversation) {
-                    self.reject(
-                        submit.event_id,
-                        Code::RateLimited,
-                        "too many conversations with unanswered events",
-                        1000,
-                        out,
-                    );
-                    return;
+        let taken = self.events.take(rate, burst, now);
+        let conversation = match admit::submit(user, &mut submit, self.rules.text_bytes) {
+            Ok(conversation) => conversation,
+            Err(r) => {
+                self.reject(submit.event_id, r.code, r.reason, out);
+                if taken.is_err() {
+                    self.useless(now, out);
                 }
-                *self
-                    .unanswered
-                    .entry(Arc::clone(&conversation))
-                    .or_default() += 1;
-                out.push(Effect::Submit(conversation, Box::new(submit)));
+                return;
+            }
+        };
+        let most = self.rules.conversations as usize;
+        let many = self.unanswered.len() >= most && !self.unanswered.contains_key(&conversation);
+        let refusal = match taken {
+            Err(after) => Some(("too many events", after)),
+            Ok(()) => many.then_some(("too many conversations with unanswered events", 1000)),
+        };
+        *self
+            .unanswered
+            .entry(Arc::clone(&conversation))
+            .or_default() += 1;
+        match refusal {
+            None => {
+                let known = self.known();
+                out.push(Effect::Submit(conversation, known, Box::new(submit)));
+            }
+            Some((message, retry_after_ms)) => {
+                let rejected = Rejected {
+                    event_id: submit.event_id,
+                    code: Code::RateLimited.as_str().to_owned(),
+                    message: message.to_owned(),
+                    retry_after_ms,
+                };
+                out.push(Effect::Postpone(conversation, Box::new(rejected)));
+                if taken.is_err() {
+                    // a sender that goes on in spite of it is a flood
+                    self.useless(now, out);
+                }
             }
         }
     }
 
-    fn reject(
-        &mut self,
-        mut event_id: String,
-        code: Code,
-        message: &str,
-        retry_after_ms: u32,
-        out: &mut Effects,
-    ) {
+    /// Number of the last refusal for now that the device has acknowledged.
+    pub(super) fn known(&mut self) -> u64 {
+        if self.acked >= self.postponed.0 {
+            self.knows = self.postponed.1;
+        }
+        self.knows
+    }
+
+    fn reject(&mut self, mut event_id: String, code: Code, message: &str, out: &mut Effects) {
         if event_id.len() > 64 {
             event_id.clear();
         }
@@ -199,7 +207,7 @@ impl Session {
             event_id,
             code: code.as_str().to_owned(),
             message: message.to_owned(),
-            retry_after_ms,
+            retry_after_ms: 0,
         };
         self.send(&server_frame::Frame::Rejected(rejected), out);
     }

@@ -51,6 +51,10 @@ pub struct Session {
     heard: Duration,
     token_until: Duration,
     acked: u64,
+    /// The last refusal for now that the device was told of: its frame and its number.
+    postponed: (u64, u64),
+    /// Number of the last one that it has certainly acknowledged.
+    knows: u64,
     synced: bool,
     renewing: bool,
 }
@@ -74,6 +78,8 @@ impl Session {
             heard: now,
             token_until: Duration::MAX,
             acked: 0,
+            postponed: (0, 0),
+            knows: 0,
             synced: false,
             renewing: false,
             rules,

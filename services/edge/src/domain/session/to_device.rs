@@ -1,6 +1,6 @@
 //! What the other services have for the device.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tandem_kernel::Code;
 use tandem_proto::client::{
@@ -9,6 +9,7 @@ use tandem_proto::client::{
 
 use super::{Effects, Phase, Session};
 use crate::domain::{
+    courses::Held,
     effect::{Answer, Effect, Refusal},
     frame::{Frame, Parcel, Passing},
     places::Ends,
@@ -170,6 +171,22 @@ impl Session {
             Answer::Rejected(rejected) => {
                 out.push(Effect::Refused(code(&rejected.code)));
                 self.send(&server_frame::Frame::Rejected(rejected), out);
+            }
+            Answer::Postponed(Held { rejected, number }) => {
+                out.push(Effect::Refused(code(&rejected.code)));
+                self.send(&server_frame::Frame::Rejected(rejected), out);
+                // what it acknowledged before is known of still
+                self.known();
+                self.postponed = (self.retained.last(), number);
+                if number == 0 {
+                    // its order can only be kept by beginning anew
+                    self.on_close(
+                        Code::RateLimited,
+                        "too many events were refused and not sent again",
+                        Some(Duration::from_secs(5)),
+                        out,
+                    );
+                }
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Which routing replica each submitted event takes, and what is unanswered there.
 //!
 //! A conversation's events keep their order: they take one lane, and take another only once all of them
-//! are answered, or the lane failed and they are moved together, in order.
+//! are answered, or the lane failed and they are moved together, in order. With an event that is refused
+//! for now, what its session sent to its conversation after it is refused, too.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,7 +11,10 @@ use std::{
 };
 
 use ahash::{AHashMap, AHashSet};
-use tandem_kernel::seq::rendezvous;
+use tandem_kernel::{EventId, SessionId, seq::rendezvous};
+use tandem_proto::client::Rejected;
+
+use super::courses::{Courses, Held, Sent, Turn};
 
 /// Names a lane for as long as it is there.
 pub type LaneId = u32;
@@ -19,6 +23,8 @@ pub type LaneId = u32;
 struct Slot<T> {
     conversation: Arc<str>,
     item: T,
+    /// `None`: no device sent it, and it has no order.
+    turn: Option<(SessionId, EventId, Turn)>,
     /// Was handed to a stream, whatever became of that.
     sent: bool,
     since: Duration,
@@ -36,6 +42,8 @@ struct Lane<T> {
     open: usize,
     /// No longer among the replicas: takes no new conversation.
     leaving: bool,
+    /// Its last stream failed and none was opened since: takes a new conversation only if all others are so.
+    down: bool,
 }
 
 /// The lanes to all replicas. `T` is a submitted event.
@@ -49,6 +57,7 @@ pub struct Lanes<T> {
     /// While there is no replica at all.
     waiting: VecDeque<Slot<T>>,
     open: usize,
+    courses: Courses,
 }
 
 /// An event to be sent: its ref, the event, and whether it may have been sent before.
@@ -60,6 +69,19 @@ pub struct Give<'a, T> {
     pub item: &'a T,
     /// It was on a stream already.
     pub again: bool,
+    /// With one of a chain that it refuses for now, routing refuses all that follow. 0: of none.
+    pub chain: u64,
+}
+
+/// An event that was refused for now.
+#[derive(Debug, PartialEq)]
+pub struct Refused<T> {
+    /// Its conversation.
+    pub conversation: Arc<str>,
+    /// The event.
+    pub item: T,
+    /// To be told to the device, if one sent it.
+    pub held: Option<Held>,
 }
 
 impl<T> Default for Lanes<T> {
@@ -71,6 +93,7 @@ impl<T> Default for Lanes<T> {
             homes: AHashMap::new(),
             waiting: VecDeque::new(),
             open: 0,
+            courses: Courses::default(),
         }
     }
 }
@@ -109,6 +132,7 @@ impl<T> Lanes<T> {
                 given: 0,
                 open: 0,
                 leaving: false,
+                down: false,
             };
             self.by_id.insert(id, lane);
             self.names.push((Arc::from(name), id));
@@ -141,22 +165,48 @@ impl<T> Lanes<T> {
             [] => None,
             [(_, id)] => Some(*id),
             many => {
-                let names: Vec<Name<'_>> = many.iter().map(Name).collect();
+                let is_up = |id| self.by_id.get(id).is_some_and(|lane| !lane.down);
+                let any_up = many.iter().any(|(_, id)| is_up(id));
+                let among = many.iter().filter(|(_, id)| !any_up || is_up(id));
+                let names: Vec<Name<'_>> = among.map(Name).collect();
                 rendezvous(conversation.as_bytes(), &names).map(|n| n.0.1)
             }
         }
     }
 
-    /// Takes an event in. Returns the lane that has something to give now.
-    pub fn submit(&mut self, conversation: Arc<str>, item: T, now: Duration) -> Option<LaneId> {
+    /// Takes an event in; `sent`: the device's part in it. Returns the lane that has something to give now;
+    /// or the event, as one before it was refused for now.
+    pub fn submit(
+        &mut self,
+        conversation: Arc<str>,
+        sent: Option<Sent>,
+        item: T,
+        now: Duration,
+    ) -> Result<Option<LaneId>, (T, Held)> {
+        let turn = match sent.map(|s| (s, self.courses.admit(&conversation, s))) {
+            Some((_, Err(held))) => return Err((item, held)),
+            Some((sent, Ok(turn))) => Some((sent.session, sent.event, turn)),
+            None => None,
+        };
         self.open += 1;
-        self.place(Slot {
+        Ok(self.place(Slot {
             conversation,
             item,
+            turn,
             sent: false,
             since: now,
             given: now,
-        })
+        }))
+    }
+
+    /// An event of a device is refused for now without having been taken in.
+    pub fn hold(&mut self, conversation: &Arc<str>, sent: Sent, rejected: &Rejected) -> Held {
+        self.courses.hold(conversation, sent, rejected)
+    }
+
+    /// The session is over, and what it has open goes on.
+    pub fn forget(&mut self, session: SessionId) {
+        self.courses.forget(session);
     }
 
     fn place(&mut self, slot: Slot<T>) -> Option<LaneId> {
@@ -195,6 +245,7 @@ impl<T> Lanes<T> {
                     reference,
                     item: &slot.item,
                     again: slot.sent,
+                    chain: slot.turn.map_or(0, |(_, _, turn)| turn.chain),
                 }));
                 slot.sent = true;
                 slot.given = now;
@@ -204,13 +255,66 @@ impl<T> Lanes<T> {
         out
     }
 
-    /// An answer came: the event is done. `None`: it is not (or no longer) waited for.
+    /// The final answer came: the event is done. `None`: it is not (or no longer) waited for.
     pub fn answer(&mut self, id: LaneId, reference: u64) -> Option<(Arc<str>, T)> {
+        let slot = self.take(id, reference)?;
+        if let Some((session, ..)) = slot.turn {
+            self.courses.answered(&slot.conversation, session);
+        }
+        Some((slot.conversation, slot.item))
+    }
+
+    /// Routing refused the event for now, and will refuse the rest of its chain. Returns it, and what its
+    /// session sent to its conversation after it.
+    pub fn refused(&mut self, id: LaneId, reference: u64, rejected: &Rejected) -> Vec<Refused<T>> {
+        let Some(first) = self.take(id, reference) else {
+            return Vec::new();
+        };
+        let (conversation, turn) = (Arc::clone(&first.conversation), first.turn);
+        let mut out = vec![self.refuse(first, true, rejected)];
+        let Some((session, _, turn)) = turn else {
+            return out;
+        };
+        if self.courses.open(&conversation, session) > 0
+            && let Some(lane) = self.by_id.get(&id)
+        {
+            let follows = |slot: &Slot<T>| {
+                slot.conversation == conversation
+                    && matches!(&slot.turn, Some((s, _, t)) if *s == session && t.order > turn.order)
+            };
+            let references: Vec<u64> = (lane.base..)
+                .zip(&lane.slots)
+                .filter(|(_, slot)| slot.as_ref().is_some_and(follows))
+                .map(|(reference, _)| reference)
+                .collect();
+            for reference in references {
+                if let Some(slot) = self.take(id, reference) {
+                    out.push(self.refuse(slot, true, rejected));
+                }
+            }
+        }
+        out
+    }
+
+    fn take(&mut self, id: LaneId, reference: u64) -> Option<Slot<T>> {
         let lane = self.by_id.get_mut(&id)?;
         let at = usize::try_from(reference.checked_sub(lane.base)?).ok()?;
         let slot = lane.slots.get_mut(at)?.take()?;
         self.close(id, &slot.conversation);
-        Some((slot.conversation, slot.item))
+        Some(slot)
+    }
+
+    fn refuse(&mut self, slot: Slot<T>, by_routing: bool, rejected: &Rejected) -> Refused<T> {
+        let held = slot.turn.map(|(session, event, turn)| {
+            let conversation = &slot.conversation;
+            self.courses
+                .refused(conversation, session, event, turn, by_routing, rejected)
+        });
+        Refused {
+            conversation: slot.conversation,
+            item: slot.item,
+            held,
+        }
     }
 
     fn close(&mut self, id: LaneId, conversation: &Arc<str>) {
@@ -247,6 +351,13 @@ impl<T> Lanes<T> {
         }
     }
 
+    /// The lane has a stream.
+    pub fn opened(&mut self, id: LaneId) {
+        if let Some(lane) = self.by_id.get_mut(&id) {
+            lane.down = false;
+        }
+    }
+
     /// The lane's stream is dead: what is unanswered is taken up anew, in order, by whichever lane
     /// each conversation takes now. Returns the lanes that have something to give.
     pub fn failed(&mut self, id: LaneId) -> Vec<LaneId> {
@@ -257,6 +368,7 @@ impl<T> Lanes<T> {
         lane.base += slots.len() as u64;
         lane.given = 0;
         lane.open = 0;
+        lane.down = true;
         if lane.leaving {
             self.by_id.remove(&id);
         }
@@ -273,10 +385,10 @@ impl<T> Lanes<T> {
         woken
     }
 
-    /// Takes out what waits since before `since` and was never on a stream: it is certainly not in the log.
+    /// Refuses what waits since before `since` and was never on a stream: it is certainly not in the log.
     /// What came after it in its conversation goes with it, or it would overtake what is submitted again.
-    pub fn expire(&mut self, since: Duration) -> Vec<(Arc<str>, T)> {
-        let mut out = Vec::new();
+    pub fn expire(&mut self, since: Duration, rejected: &Rejected) -> Vec<Refused<T>> {
+        let mut expired = Vec::new();
         let mut ended = AHashSet::new();
         let mut expires = |slot: &Slot<T>| {
             let expires = !slot.sent && (slot.since < since || ended.contains(&slot.conversation));
@@ -289,7 +401,7 @@ impl<T> Lanes<T> {
         for slot in std::mem::take(&mut self.waiting) {
             if expires(&slot) {
                 self.open -= 1;
-                out.push((slot.conversation, slot.item));
+                expired.push(slot);
             } else {
                 kept.push_back(slot);
             }
@@ -297,22 +409,26 @@ impl<T> Lanes<T> {
         self.waiting = kept;
         let ids: Vec<LaneId> = self.by_id.keys().copied().collect();
         for id in ids {
-            let mut expired = Vec::new();
+            let begun = expired.len();
             if let Some(lane) = self.by_id.get_mut(&id) {
                 for place in lane.slots.range_mut(lane.given.min(lane.slots.len())..) {
-                    if place.as_ref().is_some_and(&mut expires)
-                        && let Some(slot) = place.take()
-                    {
-                        expired.push((slot.conversation, slot.item));
+                    if place.as_ref().is_some_and(&mut expires) {
+                        expired.extend(place.take());
                     }
                 }
             }
-            for (conversation, item) in expired {
+            let conversations: Vec<_> = expired[begun..]
+                .iter()
+                .map(|slot| Arc::clone(&slot.conversation))
+                .collect();
+            for conversation in conversations {
                 self.close(id, &conversation);
-                out.push((conversation, item));
             }
         }
-        out
+        expired
+            .into_iter()
+            .map(|slot| self.refuse(slot, false, rejected))
+            .collect()
     }
 
     /// Since when the lane's open stream has had its oldest unanswered event.
@@ -328,117 +444,4 @@ impl<T> Lanes<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const T0: Duration = Duration::ZERO;
-
-    fn c(n: u32) -> Arc<str> {
-        Arc::from(format!("c{n}").as_str())
-    }
-
-    fn given(lanes: &mut Lanes<u32>, id: LaneId) -> Vec<(u64, u32, bool)> {
-        lanes.give(id, 100, T0, |g| (g.reference, *g.item, g.again))
-    }
-
-    #[test]
-    fn what_no_stream_answered_is_sent_again_in_order() {
-        let mut lanes = Lanes::default();
-        let (new, _) = lanes.set_replicas(["a"]);
-        let a = new[0].1;
-        for i in 1..=3 {
-            assert_eq!(lanes.submit(c(0), i, T0), Some(a));
-        }
-        assert_eq!(
-            given(&mut lanes, a),
-            [(1, 1, false), (2, 2, false), (3, 3, false)]
-        );
-        assert_eq!(lanes.answer(a, 2), Some((c(0), 2)));
-        assert_eq!(lanes.answer(a, 2), None);
-        lanes.submit(c(0), 4, T0);
-        assert_eq!(lanes.failed(a), [a]);
-        let again = given(&mut lanes, a);
-        assert_eq!(
-            again.iter().map(|g| (g.1, g.2)).collect::<Vec<_>>(),
-            [(1, true), (3, true), (4, false)]
-        );
-        for (reference, item, _) in again {
-            assert_eq!(lanes.answer(a, reference), Some((c(0), item)));
-        }
-        assert_eq!(lanes.open(), 0);
-    }
-
-    #[test]
-    fn a_conversation_moves_only_once_it_is_answered_or_its_lane_is_dead() {
-        let mut lanes = Lanes::default();
-        let a = lanes.set_replicas(["a"]).0[0].1;
-        for i in 0..64 {
-            lanes.submit(c(i), i, T0);
-        }
-        let refs = given(&mut lanes, a);
-        let b = lanes.set_replicas(["a", "b"]).0[0].1;
-        assert!(
-            (0..64).all(|i| lanes.lane_of(&c(i)) == Some(a)),
-            "unanswered: they stay"
-        );
-        for (reference, ..) in refs {
-            lanes.answer(a, reference);
-        }
-        assert!(
-            (0..64).any(|i| lanes.lane_of(&c(i)) == Some(b)),
-            "answered: some move"
-        );
-        lanes.submit(c(1), 1, T0);
-        let (_, ended) = lanes.set_replicas(["c"]);
-        assert_eq!(ended.len(), 1, "the one with nothing open ends");
-        let holder = lanes.lane_of(&c(1)).unwrap();
-        assert!(!lanes.retire(holder));
-        lanes.failed(holder);
-        assert_ne!(lanes.lane_of(&c(1)), Some(holder));
-        assert!(lanes.retire(holder));
-        assert_eq!(lanes.open(), 1);
-    }
-
-    #[test]
-    fn without_a_replica_events_wait_and_only_those_never_sent_expire() {
-        let mut lanes = Lanes::default();
-        assert_eq!(lanes.submit(c(0), 1, T0), None);
-        let a = lanes.set_replicas(["a"]).0[0].1;
-        assert_eq!(given(&mut lanes, a), [(1, 1, false)]);
-        lanes.set_replicas([]);
-        assert!(lanes.failed(a).is_empty());
-        lanes.submit(c(0), 2, Duration::from_secs(1));
-        assert_eq!(lanes.expire(Duration::from_mins(1)), [(c(0), 2)]);
-        let b = lanes.set_replicas(["b"]).0[0].1;
-        assert_eq!(given(&mut lanes, b), [(1, 1, true)]);
-        assert_eq!(lanes.open(), 1);
-    }
-
-    #[test]
-    fn with_an_event_all_that_came_after_it_in_its_conversation_expires() {
-        let mut lanes = Lanes::default();
-        lanes.submit(c(0), 1, T0);
-        lanes.submit(c(1), 2, Duration::from_secs(5));
-        lanes.submit(c(0), 3, Duration::from_secs(5));
-        let since = Duration::from_secs(3);
-        assert_eq!(lanes.expire(since), [(c(0), 1), (c(0), 3)], "no replica");
-        let a = lanes.set_replicas(["a"]).0[0].1;
-        lanes.submit(c(0), 4, T0);
-        lanes.submit(c(0), 5, Duration::from_secs(5));
-        assert_eq!(lanes.expire(since), [(c(0), 4), (c(0), 5)], "in a lane");
-        assert_eq!(given(&mut lanes, a), [(1, 2, false)]);
-        assert_eq!(lanes.open(), 1);
-    }
-
-    #[test]
-    fn what_expires_in_a_lane_is_not_given_and_the_rest_is_answered_by_its_own_ref() {
-        let mut lanes = Lanes::default();
-        let a = lanes.set_replicas(["a"]).0[0].1;
-        lanes.submit(c(0), 1, T0);
-        lanes.submit(c(1), 2, Duration::from_secs(5));
-        assert_eq!(lanes.expire(Duration::from_secs(3)), [(c(0), 1)]);
-        let g = given(&mut lanes, a);
-        assert_eq!(g.len(), 1);
-        assert_eq!(lanes.answer(a, g[0].0), Some((c(1), 2)));
-    }
-}
+mod tests;
