@@ -10,7 +10,22 @@ use tandem_proto::accounts::{
 };
 use tonic::Status;
 
-use crate::cli::{self, ServerArgs};
+#[cfg(feature = "engines")]
+use crate::service::{self, Service};
+use crate::{
+    cli::{self, ServerArgs},
+    settings::ConfigArgs,
+};
+
+/// `tandem accounts`
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
 
 /// `tandem accounts …`
 #[derive(clap::Subcommand)]
@@ -106,14 +121,24 @@ impl From<Fields> for UpsertRequest {
 }
 
 /// Runs it.
-pub async fn run(command: Command) -> ExitCode {
+pub async fn run(args: Args) -> ExitCode {
+    match args.command {
+        Some(command) => provision(command).await,
+        #[cfg(feature = "engines")]
+        None => service::run(Service::Accounts, args.config).await,
+        #[cfg(not(feature = "engines"))]
+        None => cli::usage(cli::NO_ENGINES),
+    }
+}
+
+async fn provision(command: Command) -> ExitCode {
     let (Command::Set { common, .. }
     | Command::Show { common, .. }
     | Command::Close { common, .. }
     | Command::Connect { common, .. }
     | Command::Import { common, .. }) = &command;
     let json = common.json;
-    let client = match common.server.channel(&Doors::real()) {
+    let client = match common.server.accounts(&Doors::real()) {
         Ok(channel) => ProvisioningClient::new(channel),
         Err(error) => return cli::usage(&error),
     };

@@ -12,9 +12,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 use tandem_chassis::{Doors, Lifecycle};
-use tandem_client::{
-    Client, DevIssuer, DevTokenRequest, Fixed, Options, Pages, Server, TokenSource,
-};
+use tandem_client::{Client, DevIssuer, DevTokenRequest, Fixed, Options, Pages, TokenSource};
 use tandem_kernel::DeviceId;
 use tandem_proto::client::{Device, DeviceClass};
 
@@ -91,7 +89,7 @@ pub async fn run(args: Args) -> ExitCode {
         Ok(server) => server,
         Err(error) => return cli::usage(&error),
     };
-    let (tokens, device) = match prepare(&args, &doors, &server) {
+    let (tokens, device) = match prepare(&args, &doors) {
         Ok(prepared) => prepared,
         Err(error) => return cli::usage(&error),
     };
@@ -141,15 +139,11 @@ pub async fn run(args: Args) -> ExitCode {
     code.unwrap_or_else(|error| cli::fail(&format!("terminal: {error}")))
 }
 
-fn prepare(
-    args: &Args,
-    doors: &Doors,
-    server: &Server,
-) -> Result<(Arc<dyn TokenSource>, String), String> {
+fn prepare(args: &Args, doors: &Doors) -> Result<(Arc<dyn TokenSource>, String), String> {
     let tokens: Arc<dyn TokenSource> = match (&args.user, &args.token_file) {
         (Some(user), _) => Arc::new(DevIssuer {
             doors: doors.clone(),
-            authority: server.authority.clone(),
+            authority: args.server.issuer()?,
             request: DevTokenRequest {
                 user: user.clone(),
                 ..DevTokenRequest::default()

@@ -6,9 +6,16 @@ mod chat;
 mod cli;
 mod compose;
 mod config;
+mod dev_issuer;
+#[cfg(feature = "engines")]
+mod engines;
 mod issuer;
 mod load;
+#[cfg(feature = "engines")]
+mod migrate;
 mod send;
+#[cfg(feature = "engines")]
+mod service;
 mod settings;
 mod token;
 mod up;
@@ -16,6 +23,9 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+#[cfg(feature = "engines")]
+use crate::service::Service;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,15 +43,35 @@ struct Cli {
 enum Command {
     /// Run the whole suite in this process, on durable embedded stores: for trying and for development.
     Up(up::Args),
+    /// Run the edge: client connections, sessions.
+    #[cfg(feature = "engines")]
+    Edge(settings::ConfigArgs),
+    /// Run routing: admits events to the log and delivers them.
+    #[cfg(feature = "engines")]
+    Routing(settings::ConfigArgs),
+    /// Run history: stores conversations.
+    #[cfg(feature = "engines")]
+    History(settings::ConfigArgs),
+    /// Run presence: who is online, as what, and who may see it.
+    #[cfg(feature = "engines")]
+    Presence(settings::ConfigArgs),
+    /// Run push: wakes the devices that nobody reached.
+    #[cfg(feature = "engines")]
+    Push(settings::ConfigArgs),
+    /// Make the topics and tables that the services need, or bring them up to date. Run it before a new version.
+    #[cfg(feature = "engines")]
+    Migrate(settings::ConfigArgs),
+    /// Run the development issuer by itself, for trying the production shape.
+    DevIssuer(dev_issuer::Args),
     /// Talk: a terminal client.
     Chat(chat::Args),
     /// Send one message and wait until it is accepted.
     Send(send::Args),
     /// Get a development token of a running `tandem up`.
     Token(token::Args),
-    /// Create, show, import and connect subscribers.
-    #[command(subcommand)]
-    Accounts(accounts::Command),
+    /// Create, show, import and connect subscribers; without any of these, run accounts: subscribers,
+    /// contacts, devices.
+    Accounts(accounts::Args),
     /// Put load on a server and check that nothing is lost, doubled or out of order.
     Load(load::Args),
     /// Show the effective config.
@@ -68,7 +98,20 @@ fn main() -> ExitCode {
             Command::Chat(args) => chat::run(args).await,
             Command::Send(args) => send::run(args).await,
             Command::Token(args) => token::run(args).await,
-            Command::Accounts(command) => accounts::run(command).await,
+            #[cfg(feature = "engines")]
+            Command::Edge(args) => service::run(Service::Edge, args).await,
+            #[cfg(feature = "engines")]
+            Command::Routing(args) => service::run(Service::Routing, args).await,
+            #[cfg(feature = "engines")]
+            Command::History(args) => service::run(Service::History, args).await,
+            #[cfg(feature = "engines")]
+            Command::Presence(args) => service::run(Service::Presence, args).await,
+            #[cfg(feature = "engines")]
+            Command::Push(args) => service::run(Service::Push, args).await,
+            #[cfg(feature = "engines")]
+            Command::Migrate(args) => migrate::run(args).await,
+            Command::DevIssuer(args) => dev_issuer::run(args).await,
+            Command::Accounts(args) => accounts::run(args).await,
             Command::Load(args) => load::run(args).await,
             Command::Config(command) => config::run(&command),
         }

@@ -49,7 +49,10 @@ pub async fn run(args: Args) -> ExitCode {
     let tokens: Arc<dyn TokenSource> = match (&args.user, &args.token_file) {
         (Some(user), _) => Arc::new(DevIssuer {
             doors: doors.clone(),
-            authority: server.authority.clone(),
+            authority: args
+                .server
+                .issuer()
+                .unwrap_or_else(|_| server.authority.clone()),
             request: DevTokenRequest {
                 user: user.clone(),
                 ..DevTokenRequest::default()

@@ -28,6 +28,51 @@ pub struct Settings {
     pub push: tandem_push::Config,
     /// Admission and delivery.
     pub routing: tandem_routing::Config,
+    /// Where a service of its own process listens.
+    #[cfg(feature = "engines")]
+    pub server: ServerSettings,
+    /// Where the other services are.
+    #[cfg(feature = "engines")]
+    pub peers: tandem_chassis::grpc::PeersConfig,
+    /// Certificates between the services.
+    #[cfg(feature = "engines")]
+    pub tls: tandem_chassis::tls::Config,
+    /// The log.
+    #[cfg(feature = "engines")]
+    pub kafka: tandem_log_kafka::Config,
+    /// Leases, sessions, statuses.
+    #[cfg(feature = "engines")]
+    pub redis: tandem_ephemeral_redis::Config,
+    /// The store.
+    #[cfg(feature = "engines")]
+    pub cassandra: tandem_store_cassandra::Config,
+}
+
+/// Section `server`. `tandem up` has one port, `--listen`, and uses none of it.
+#[cfg(feature = "engines")]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSettings {
+    /// gRPC for the other services; with mutual TLS where the section `tls` is set.
+    pub listen: String,
+    /// Probes (`/livez`, `/readyz`, gRPC health) and `/metrics`, always in the clear.
+    pub ops: String,
+    /// The edge's port for devices: WebSocket and gRPC.
+    pub devices: String,
+    /// Certificate of the port for devices; in the clear without one.
+    pub devices_tls: tandem_chassis::tls::Config,
+}
+
+#[cfg(feature = "engines")]
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: "0.0.0.0:7401".into(),
+            ops: "0.0.0.0:7402".into(),
+            devices: "0.0.0.0:7400".into(),
+            devices_tls: tandem_chassis::tls::Config::default(),
+        }
+    }
 }
 
 /// Section `lifecycle`.
@@ -69,7 +114,7 @@ impl ConfigArgs {
             file: self.config.clone(),
             env: environment(),
             flags: self.set.clone(),
-            open: &["accounts.plans", "accounts.brands"],
+            open: &["accounts.plans", "accounts.brands", "kafka.properties"],
         };
         let loaded = sources.load::<Settings>()?;
         loaded.value.validate().map_err(ConfigError::Invalid)?;
@@ -85,6 +130,18 @@ impl Settings {
         self.history.validate()?;
         self.presence.validate()?;
         self.push.validate()?;
-        self.routing.validate()
+        self.routing.validate()?;
+        #[cfg(feature = "engines")]
+        {
+            self.peers.validate()?;
+            self.tls.validate("tls")?;
+            self.server
+                .devices_tls
+                .validate_for_clients("server.devices_tls")?;
+            self.kafka.validate()?;
+            self.redis.validate()?;
+            self.cassandra.validate()?;
+        }
+        Ok(())
     }
 }

@@ -35,8 +35,8 @@ pub struct Args {
 
 /// Runs it.
 pub async fn run(args: Args) -> ExitCode {
-    let authority = match args.server.address() {
-        Ok(server) => server.authority,
+    let authority = match args.server.issuer() {
+        Ok(authority) => authority,
         Err(error) => return cli::usage(&error),
     };
     let issuer = DevIssuer {

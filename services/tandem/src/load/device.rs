@@ -29,8 +29,8 @@ use super::{
 pub struct Run {
     /// Clock, randomness, network.
     pub doors: Doors,
-    /// Where to.
-    pub server: Server,
+    /// Where to; each device begins with another of them, and goes to the next when a connection ends.
+    pub servers: Vec<Server>,
     /// What is sent.
     pub plan: Plan,
     /// Ids of the plan's conversations.
@@ -94,6 +94,7 @@ pub struct Dev {
     counted_synced: bool,
     only_looks: bool,
     in_flight: u32,
+    connections: usize,
 }
 
 impl Dev {
@@ -120,6 +121,7 @@ impl Dev {
             counted_synced: false,
             only_looks: false,
             in_flight: 0,
+            connections: 0,
         }
     }
 
@@ -196,10 +198,12 @@ impl Dev {
         let run = self.run.clone();
         let mut frames: Vec<ServerFrame> = Vec::new();
         self.live.clear();
+        let server = (self.index as usize + self.connections) % run.servers.len();
+        self.connections += 1;
         let mut connection = {
             let _in = run.doorway.acquire().await.map_err(|e| e.to_string())?;
             let opened = async {
-                let mut connection = Connection::open(&run.doors, &run.server).await?;
+                let mut connection = Connection::open(&run.doors, &run.servers[server]).await?;
                 connection.send([self.hello()]).await?;
                 connection.receive(&mut frames).await?;
                 Ok::<_, Broken>(connection)

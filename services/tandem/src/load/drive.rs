@@ -92,8 +92,8 @@ fn group_share(args: &Args) -> f64 {
 
 /// Runs it all.
 pub async fn run(args: Args, doors: &Doors, lifecycle: &Lifecycle) -> Result<Report, String> {
-    let server = args.server.address()?;
-    let authority = server.authority.clone();
+    let servers = args.server.addresses()?;
+    let (authority, issuer) = (servers[0].authority.clone(), args.server.issuer()?);
     let rng = Rng::from_seed(args.seed);
     let plan = plan(&args, &rng)?;
     tell(
@@ -110,8 +110,8 @@ pub async fn run(args: Args, doors: &Doors, lifecycle: &Lifecycle) -> Result<Rep
     let tag = doors.rng.u64();
     let prefix = format!("load-{:08x}-", tag as u32);
     let patience = Duration::from_secs_f64(args.patience);
-    let people = People::with_tokens(doors, &authority, &prefix, plan.people, patience).await?;
-    let channel = args.server.channel(doors)?;
+    let people = People::with_tokens(doors, &issuer, &prefix, plan.people, patience).await?;
+    let channel = args.server.accounts(doors)?;
     people.create(&channel, patience).await?;
     if args.idle.is_none() {
         people.connect(&channel, &plan.talks, patience).await?;
@@ -127,7 +127,7 @@ pub async fn run(args: Args, doors: &Doors, lifecycle: &Lifecycle) -> Result<Rep
     let audience = plan.audience();
     let run = Arc::new(Run {
         doors: doors.clone(),
-        server,
+        servers,
         talks: people.talks(&plan, doors)?,
         addresses: people.addresses,
         tokens: people.tokens,
