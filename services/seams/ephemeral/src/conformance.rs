@@ -1,5 +1,6 @@
 //! The suite that every adapter passes: one function a case, named as a sentence. An adapter's tests say
-//! `tandem_ephemeral::conformance_suite!(ItsHarness);`.
+//! `tandem_ephemeral::conformance_suite!(ItsHarness);`, or `conformance_suite!(together ItsHarness);` if cases
+//! wait for real time: they then do so all at once, in one test.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +16,7 @@ mod statuses;
 
 pub use {leases::*, marks::*, reach::*, statuses::*};
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,11 +43,36 @@ pub trait Harness: Send + Sync {
     async fn empty(&self);
 }
 
-/// One `#[tokio::test]` for each case, over a [`Harness`].
+/// A case under way.
+pub type Case = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs cases all at once; panics with the names of those that failed.
+pub async fn run_together(cases: Vec<(&'static str, Case)>) {
+    let mut running = tokio::task::JoinSet::new();
+    let mut names = HashMap::new();
+    for (name, case) in cases {
+        names.insert(running.spawn(case).id(), name);
+    }
+    let mut failed = Vec::new();
+    while let Some(done) = running.join_next_with_id().await {
+        if let Err(error) = done {
+            failed.push(names[&error.id()]);
+        }
+    }
+    assert!(failed.is_empty(), "failed: {failed:?}");
+}
+
+/// One `#[tokio::test]` for each case, over a [`Harness`]; with `together`, one for all of them.
 #[macro_export]
 macro_rules! conformance_suite {
+    (together $harness:ty) => {
+        $crate::conformance_suite! { @list together $harness }
+    };
     ($harness:ty) => {
-        $crate::conformance_suite! { @cases $harness:
+        $crate::conformance_suite! { @list each $harness }
+    };
+    (@list $how:ident $harness:ty) => {
+        $crate::conformance_suite! { @ $how $harness:
             a_first_renewal_says_that_there_was_no_lease
             a_lease_renewed_in_time_keeps_its_sessions
             a_lease_that_lapses_takes_its_sessions_with_it
@@ -91,7 +117,19 @@ macro_rules! conformance_suite {
             of_concurrent_takers_one_has_the_mark
         }
     };
-    (@cases $harness:ty: $($case:ident)*) => { $(
+    (@ together $harness:ty: $($case:ident)*) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn every_case_passes() {
+            $crate::conformance::run_together(vec![$(
+                (stringify!($case), Box::pin(async {
+                    let harness = <$harness as $crate::conformance::Harness>::fresh().await;
+                    $crate::conformance::$case(&harness).await;
+                })),
+            )*])
+            .await;
+        }
+    };
+    (@ each $harness:ty: $($case:ident)*) => { $(
         #[tokio::test]
         async fn $case() {
             let harness = <$harness as $crate::conformance::Harness>::fresh().await;
