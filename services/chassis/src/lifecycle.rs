@@ -207,7 +207,7 @@ impl Drop for EndGuard<'_> {
         if self.lifecycle.stopping() {
             return;
         }
-        if !self.ended {
+        if !self.ended && std::thread::panicking() {
             tracing::error!(task = self.name, "task panicked");
         }
         if self.on_end == OnEnd::Stop {

@@ -382,10 +382,20 @@ async fn connections_that_are_renewed_for_their_age_cost_no_call() {
     let peers = world.peers();
     let mut calls = 0;
     while *world.net.connects.borrow() < 8 {
-        let four = || change(peers.service("presence"));
-        let (w, x, y, z) = tokio::join!(four(), four(), four(), four());
-        (w.unwrap(), x.unwrap(), y.unwrap(), z.unwrap());
+        let four = (0..4).map(|_| change(peers.service("presence")));
+        futures::future::try_join_all(four).await.unwrap();
         calls += 4;
     }
     assert_eq!(a.fake.changes.load(Ordering::SeqCst), calls);
+}
+
+#[tokio::test]
+async fn a_process_that_drains_still_reaches_its_peers() {
+    let a = Server::start("127.0.1.1", Options::default()).await;
+    let world = World::new();
+    world.stand_for(&[&a]);
+    let peers = world.peers();
+    world.lifecycle.stop();
+    change(peers.service("presence")).await.unwrap();
+    snapshot(peers.target(&a.addr.to_string())).await.unwrap();
 }

@@ -33,6 +33,8 @@ type Connection = http2::Connection<Io, Body, TokioExecutor>;
 const SPACING: Duration = Duration::from_millis(100);
 /// Longest pause between two attempts that nobody asked for.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// A connection that broke within this time was none.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How often a call that finds its connection closing is given to the next one.
 const HANDOVERS: usize = 3;
 
@@ -75,11 +77,11 @@ impl Dialer {
                 .map_err(|e| reason(&e))?;
             tokio::select! {
                 biased;
-                Ok(()) = heard => Ok((sender, connection)),
                 ended = &mut connection => Err(match ended {
                     Ok(()) => "the peer closed the connection".to_owned(),
                     Err(e) => reason(&e),
                 }),
+                Ok(()) = heard => Ok((sender, connection)),
             }
         };
         timeout(self.connect, dialing)
@@ -313,47 +315,39 @@ async fn drive(shared: Arc<Shared>, dialer: Arc<Dialer>, lost: Lost, alive: Canc
             () = alive.cancelled() => return,
             dialed = dialer.dial(&shared.addr, &shared.name) => dialed,
         };
-        match dialed {
+        let mut settled = false;
+        let ended = match dialed {
             Ok((sender, connection)) => {
-                failures = 0;
+                let up = clock.monotonic();
                 tracing::debug!(peer = shared.addr, service = &*shared.name, "connected");
                 shared.state.send_replace(State::Up(sender));
                 let ended = hold(connection, &shared, &alive).await;
                 if alive.is_cancelled() {
                     return;
                 }
-                if let Err(error) = ended {
-                    let (peer, error) = (&shared.addr, reason(&error));
-                    tracing::info!(
-                        peer,
-                        service = &*shared.name,
-                        error,
-                        "a connection was lost"
-                    );
-                    lost.count.add(1);
-                    lost.notify.notify_one();
-                }
-                shared
-                    .state
-                    .send_replace(if shared.keep.load(Ordering::Relaxed) {
-                        State::Connecting
-                    } else {
-                        State::Idle
-                    });
+                settled = clock.monotonic().saturating_sub(up) >= SETTLED;
+                ended.map_err(|e| reason(&e))
             }
-            Err(error) => {
+            Err(error) => Err(error),
+        };
+        lost.count.add(1);
+        lost.notify.notify_one();
+        let (peer, service) = (&shared.addr, &*shared.name);
+        match ended {
+            Err(error) if !settled => {
                 if failures == 0 {
-                    tracing::warn!(
-                        peer = shared.addr,
-                        service = &*shared.name,
-                        error,
-                        "no connection"
-                    );
+                    tracing::warn!(peer, service, error, "no connection");
                 }
                 failures += 1;
-                lost.count.add(1);
-                lost.notify.notify_one();
                 shared.state.send_replace(State::Down(error.into()));
+            }
+            ended => {
+                let error = ended.err();
+                tracing::info!(peer, service, error, "a connection ended");
+                failures = 0;
+                let keep = shared.keep.load(Ordering::Relaxed);
+                let next = if keep { State::Connecting } else { State::Idle };
+                shared.state.send_replace(next);
             }
         }
         let since = clock.monotonic().saturating_sub(began);

@@ -37,3 +37,27 @@ pub(super) fn is_idempotent(path: &str) -> bool {
 pub(super) fn is_streaming(path: &str) -> bool {
     STREAMING.contains(&path)
 }
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::DescriptorPool;
+
+    use super::*;
+
+    #[test]
+    fn the_methods_named_here_are_those_of_the_protocol() {
+        let pool = DescriptorPool::decode(tandem_proto::DESCRIPTORS).unwrap();
+        let mut idempotent = 0;
+        for method in pool
+            .services()
+            .flat_map(|s| s.methods().collect::<Vec<_>>())
+        {
+            let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+            let streams = method.is_client_streaming() || method.is_server_streaming();
+            assert_eq!(is_streaming(&path), streams, "{path}");
+            assert!(!(is_idempotent(&path) && streams), "{path}");
+            idempotent += usize::from(is_idempotent(&path));
+        }
+        assert_eq!(idempotent, IDEMPOTENT.len(), "one is of no method");
+    }
+}
