@@ -151,3 +151,23 @@ async fn a_device_that_never_sends_again_what_was_refused_begins_anew() {
     assert_eq!(closing.code, "rate_limited");
     assert!(closing.reconnect_after_ms > 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_edge_finds_after_it_stood_still_may_be_in_the_log_already() {
+    let w = World::new().await;
+    let mut alice = w.open("alice", "pc").await;
+    say(&mut alice, [1]).await;
+    all_accepted(&mut alice, [1]).await;
+    say(&mut alice, [2]).await;
+    // nothing of the edge runs meanwhile
+    tokio::time::advance(Duration::from_secs(70)).await;
+    all_accepted(&mut alice, [2]).await;
+    let seen = w.fakes.routing.texts();
+    assert_eq!(seen, [(event_id(1), false), (event_id(2), true)]);
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    say(&mut alice, [3]).await;
+    all_accepted(&mut alice, [3]).await;
+    assert_eq!(w.fakes.routing.texts()[2], (event_id(3), false));
+}

@@ -7,6 +7,7 @@ pub mod code;
 pub mod conversation;
 pub mod group;
 pub mod ids;
+pub mod pulse;
 pub mod seq;
 
 /// The event envelope and the messages in it, as they stand in the log and on the wire.
@@ -24,6 +25,7 @@ pub use clock::{Clock, UnixMillis};
 pub use code::Code;
 pub use conversation::{ConversationError, ConversationId};
 pub use ids::{DeviceId, EdgeId, EventId, IdError, SessionId};
+pub use pulse::Pulse;
 pub use seq::{Place, Seq};
 
 /// The log's topic of conversations' events in the given generation.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tandem_chassis::{Doors, Lifecycle, grpc::Peers, lifecycle::OnEnd};
 use tandem_ephemeral::Ephemeral;
-use tandem_kernel::{ACCOUNTS_TOPIC, conversations_topic};
+use tandem_kernel::{ACCOUNTS_TOPIC, Pulse, conversations_topic, pulse::BEAT};
 use tandem_log::{Log, LogError, Retention, Start, TopicSpec, parking};
 use tandem_proto::routing::routing_server::RoutingServer;
 use tandem_store::Store;
@@ -113,7 +113,9 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
     lifecycle.spawn("routing reader", OnEnd::Stop, consumer.run());
 
     let (typing, signals) = mpsc::channel(config.typing_queue);
+    let pulse = Pulse::new(doors.clock.monotonic());
     let shared = Arc::new(Admission {
+        pulse,
         log,
         topic,
         partitions,
@@ -126,6 +128,8 @@ pub async fn serve(deps: Deps, config: Config, lifecycle: &Lifecycle) -> Result<
         facts,
         dedupes,
     });
+    let beating = beat(Arc::clone(&shared), lifecycle.clone());
+    lifecycle.spawn("routing pulse", OnEnd::Fine, beating);
     let task = TypingTask {
         shared: Arc::clone(&shared),
         ephemeral,
@@ -163,4 +167,14 @@ pub async fn ensure(log: &dyn Log, store: &dyn Store, config: &Config) -> Result
     log.ensure_topic(&TopicSpec { partitions, ..spec }).await?;
     log.ensure_topic(&parking::topic("routing")).await?;
     Ok(partitions)
+}
+
+async fn beat(shared: Arc<Admission>, lifecycle: Lifecycle) {
+    let mut every = tokio::time::interval(BEAT);
+    loop {
+        tokio::select! {
+            () = lifecycle.stopped() => return,
+            _ = every.tick() => shared.pulse.beat(shared.doors.clock.monotonic()),
+        }
+    }
 }

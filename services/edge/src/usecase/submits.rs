@@ -18,7 +18,7 @@ use tandem_chassis::{
     lifecycle::OnEnd,
     telemetry,
 };
-use tandem_kernel::{Address, Code, DeviceId, EventId, SessionId};
+use tandem_kernel::{Address, Code, DeviceId, EventId, Pulse, SessionId, pulse::BEAT};
 use tandem_proto::{
     client::{Rejected, Submit, Typing},
     routing::{
@@ -110,6 +110,8 @@ pub struct Submits {
     metrics: Arc<Metrics>,
     /// Told when a receipt was refused for good.
     refused_receipts: mpsc::UnboundedSender<Key>,
+    /// What devices sent while the edge stood still, another edge may have taken to the log.
+    pulse: Pulse,
 }
 
 /// Most events in one batch.
@@ -156,7 +158,9 @@ impl Submits {
         metrics: Arc<Metrics>,
         refused_receipts: mpsc::UnboundedSender<Key>,
     ) -> Arc<Self> {
+        let pulse = Pulse::new(doors.clock.monotonic());
         Arc::new(Self {
+            pulse,
             state: Mutex::default(),
             count: AtomicU64::new(0),
             doors,
@@ -173,7 +177,7 @@ impl Submits {
         lifecycle: Lifecycle,
         ended: CancellationToken,
     ) {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut tick = tokio::time::interval(BEAT);
         let mut changed = true;
         loop {
             if changed {
@@ -200,6 +204,7 @@ impl Submits {
                 }
                 _ = tick.tick() => {
                     changed = false;
+                    self.pulse.beat(self.doors.clock.monotonic());
                     self.expire();
                 }
             }
@@ -235,7 +240,7 @@ impl Submits {
     }
 
     /// Takes an event of a session or a receipt. It is answered to its origin, sooner or later.
-    pub fn submit(&self, conversation: Arc<str>, origin: Origin, submit: Submit) {
+    pub fn submit(&self, conversation: Arc<str>, origin: Origin, mut submit: Submit) {
         self.metrics.submits.add(1);
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let span = if is_traced(count, self.limits.trace_ratio) {
@@ -247,12 +252,13 @@ impl Submits {
             Origin::Session(handle, known) => sent(handle, &submit.event_id, *known),
             Origin::Receipt(_) => None,
         };
+        let now = self.doors.clock.monotonic();
+        submit.retry |= self.pulse.is_late(now);
         let pending = Pending {
             origin,
             submit,
             span,
         };
-        let now = self.doors.clock.monotonic();
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.lanes.open() >= self.limits.open {

@@ -46,10 +46,9 @@ impl Dedupe {
             self.young_since = Some(at);
         }
         let key = self.key(sender, id);
-        if let Some(earlier) = self.old.get(&key).filter(|(s, _)| *s < seq) {
-            return Some(earlier.0);
-        }
-        let (earlier, _) = *self.young.entry(key).or_insert((seq, at));
+        // one that is sent again and again is remembered for as long
+        let first = self.old.remove(&key).unwrap_or((seq, at));
+        let (earlier, _) = *self.young.entry(key).or_insert(first);
         (earlier < seq).then_some(earlier)
     }
 
@@ -270,6 +269,16 @@ mod tests {
             dedupe.seen("a@x.test", id(2)),
             Some((Seq(2), UnixMillis(61_000)))
         );
+    }
+
+    #[test]
+    fn of_an_event_that_is_sent_again_and_again_every_copy_is_known() {
+        let mut dedupe = Dedupe::new(Duration::from_mins(1), 7);
+        for n in 1..20 {
+            let at = UnixMillis(n as i64 * 55_000);
+            let first = dedupe.first("a@x.test", id(1), Seq(n), at);
+            assert_eq!(first, (n > 1).then_some(Seq(1)));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use tandem_chassis::{Doors, telemetry::TRACEPARENT};
 use tandem_kernel::{
-    Address, Code, ConversationId, Seq, UnixMillis,
+    Address, Code, ConversationId, Pulse, Seq, UnixMillis,
     event::{Body, Envelope, Event, Kind},
     group::Group,
 };
@@ -50,6 +50,8 @@ pub struct Admission {
     pub facts: Arc<EventFacts>,
     pub dedupes: Arc<Dedupes>,
     pub rates: Mutex<Rates>,
+    /// What edges sent while this replica stood still, they may have given to another.
+    pub pulse: Pulse,
 }
 
 /// Facts that were asked for, for one item.

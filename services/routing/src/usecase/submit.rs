@@ -169,10 +169,12 @@ impl Stream {
             reference,
             user,
             device,
-            submit,
+            mut submit,
             traceparent,
             chain,
         } = submitted;
+        let now = self.shared.doors.clock.monotonic();
+        submit.retry |= self.shared.pulse.is_late(now);
         let found = self.conversation(&user, &submit);
         let (user, conversation) = match found {
             Ok(found) => found,
@@ -200,7 +202,7 @@ impl Stream {
         lane.queue.push_back(Waiting {
             reference,
             chain,
-            taken: self.shared.doors.clock.monotonic(),
+            taken: now,
             event_id,
             item,
             traceparent,

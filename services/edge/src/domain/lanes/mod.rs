@@ -16,6 +16,9 @@ use tandem_proto::client::Rejected;
 
 use super::courses::{Courses, Held, Sent, Turn};
 
+/// What waited for longer may be in the log already.
+const LATE: Duration = Duration::from_secs(10);
+
 /// Names a lane for as long as it is there.
 pub type LaneId = u32;
 
@@ -67,7 +70,7 @@ pub struct Give<'a, T> {
     pub reference: u64,
     /// The event.
     pub item: &'a T,
-    /// It was on a stream already.
+    /// It was on a stream already, or waited so long that its device may have sent it through another edge.
     pub again: bool,
     /// With one of a chain that it refuses for now, routing refuses all that follow. 0: of none.
     pub chain: u64,
@@ -244,7 +247,7 @@ impl<T> Lanes<T> {
                 out.push(each(Give {
                     reference,
                     item: &slot.item,
-                    again: slot.sent,
+                    again: slot.sent || now.saturating_sub(slot.since) > LATE,
                     chain: slot.turn.map_or(0, |(_, _, turn)| turn.chain),
                 }));
                 slot.sent = true;

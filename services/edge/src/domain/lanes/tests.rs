@@ -29,17 +29,17 @@ fn busy() -> Rejected {
     }
 }
 
-fn sent(n: u32) -> Option<Sent> {
-    Some(Sent {
+fn sent(n: u32) -> Sent {
+    Sent {
         session: SessionId(7),
         event: EventId::new(n.into(), &[0; 10]),
         known: 0,
-    })
+    }
 }
 
 /// What a device sends: refused, or the lane that takes it.
 fn of_device(lanes: &mut Lanes<u32>, n: u32) -> Option<LaneId> {
-    lanes.submit(c(0), sent(n), n, T0).ok().flatten()
+    lanes.submit(c(0), Some(sent(n)), n, T0).ok().flatten()
 }
 
 fn refused(lanes: &mut Lanes<u32>, id: LaneId, reference: u64) -> Vec<u32> {
