@@ -51,6 +51,10 @@ pub struct Options {
     pub keep_alive: Duration,
     /// Requests under way on one HTTP/2 connection, at most.
     pub streams: u32,
+    /// Serve through the whole drain, up to the hard stop, which cuts off what is under way. For probes and
+    /// metrics, and for an edge that is delivered to while its devices leave. Otherwise the soft stop
+    /// closes the port, and requests under way are finished.
+    pub through_drain: bool,
 }
 
 impl Default for Options {
@@ -61,6 +65,7 @@ impl Default for Options {
             grace: Duration::from_secs(30),
             keep_alive: Duration::from_secs(5),
             streams: 1_000,
+            through_drain: false,
         }
     }
 }
@@ -87,8 +92,8 @@ pub async fn serve(
     serve_with(doors, lifecycle, addr, router, Options::for_clients()).await
 }
 
-/// Listens on `addr` and serves `router` until the soft stop; requests under way are finished then.
-/// Returns where it listens.
+/// Listens on `addr` and serves `router` until the soft stop (see [`Options::through_drain`]); requests
+/// under way are finished then. Returns where it listens.
 pub async fn serve_with(
     doors: &Doors,
     lifecycle: &Lifecycle,
@@ -104,7 +109,7 @@ pub async fn serve_with(
         router: router.fallback(otherwise),
         options: Arc::new(options),
     };
-    lifecycle.spawn("http.accept", OnEnd::Stop, port.accept(listener));
+    port.spawn("http.accept", OnEnd::Stop, port.clone().accept(listener));
     Ok(bound)
 }
 
@@ -126,16 +131,37 @@ struct Port {
 }
 
 impl Port {
+    fn spawn(
+        &self,
+        name: &'static str,
+        on_end: OnEnd,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        if self.options.through_drain {
+            self.lifecycle.spawn_support(name, task);
+        } else {
+            self.lifecycle.spawn(name, on_end, task);
+        }
+    }
+
+    /// Ends when the port closes.
+    async fn closed(&self) {
+        if self.options.through_drain {
+            std::future::pending::<()>().await;
+        }
+        self.lifecycle.stopped().await;
+    }
+
     async fn accept(self, mut listener: Box<dyn Listener>) {
         loop {
             let accepted = tokio::select! {
-                () = self.lifecycle.stopped() => return,
+                () = self.closed() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((io, _)) => {
                     let task = self.clone().connection(io);
-                    self.lifecycle.spawn("http.connection", OnEnd::Fine, task);
+                    self.spawn("http.connection", OnEnd::Fine, task);
                 }
                 Err(error) => {
                     // out of file descriptors, most likely: others may close theirs
@@ -162,7 +188,7 @@ impl Port {
     async fn connection(self, io: BoxIo) {
         let begun = tokio::select! {
             begun = self.begin(io) => begun,
-            () = self.lifecycle.stopped() => return,
+            () = self.closed() => return,
         };
         let io = match begun {
             Ok(io) => io,
@@ -188,7 +214,7 @@ impl Port {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.lifecycle.stopped() => {
+            () = self.closed() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::time::Duration;
+
 use tandem_chassis::{
     Doors, Lifecycle,
     grpc::{self, Channel},
     health::grpc_health,
-    lifecycle::OnEnd,
+    lifecycle::{Exit, OnEnd},
     server::{Options, serve_with},
 };
 use tonic::Code;
@@ -16,10 +18,10 @@ use tonic_health::pb::{
 
 const SERVICE: &str = "tandem.routing.v1.Routing";
 
-async fn start(lifecycle: &Lifecycle) -> HealthClient<Channel> {
+async fn start(lifecycle: &Lifecycle, options: Options) -> HealthClient<Channel> {
     let doors = Doors::for_test(1);
     let router = grpc_health(lifecycle, &[SERVICE]);
-    let addr = serve_with(&doors, lifecycle, "127.0.0.1:0", router, Options::default())
+    let addr = serve_with(&doors, lifecycle, "127.0.0.1:0", router, options)
         .await
         .unwrap();
     HealthClient::new(grpc::remote(&doors, &addr.to_string()).unwrap())
@@ -34,7 +36,7 @@ fn of(service: &str) -> HealthCheckRequest {
 #[tokio::test]
 async fn a_process_serves_from_when_it_is_ready_until_it_drains() {
     let lifecycle = Lifecycle::new();
-    let mut client = start(&lifecycle).await;
+    let mut client = start(&lifecycle, Options::default()).await;
     for service in ["", SERVICE] {
         let now = client.check(of(service)).await.unwrap().into_inner();
         assert_eq!(now.status(), ServingStatus::NotServing);
@@ -66,10 +68,34 @@ async fn a_process_serves_from_when_it_is_ready_until_it_drains() {
 
 #[tokio::test]
 async fn a_service_of_another_process_is_not_found() {
-    let mut client = start(&Lifecycle::new()).await;
+    let mut client = start(&Lifecycle::new(), Options::default()).await;
     let status = client
         .check(of("tandem.history.v1.History"))
         .await
         .unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_port_that_serves_through_the_drain_is_there_until_its_end_and_holds_nothing_up() {
+    let lifecycle = Lifecycle::new();
+    let options = Options {
+        through_drain: true,
+        ..Options::default()
+    };
+    let mut client = start(&lifecycle, options).await;
+    let (drained, drain) = tokio::sync::oneshot::channel::<()>();
+    lifecycle.spawn("drain", OnEnd::Fine, async {
+        let _ = drain.await;
+    });
+    lifecycle.set_ready();
+    lifecycle.stop();
+    let now = client.check(of("")).await.unwrap().into_inner();
+    assert_eq!(now.status(), ServingStatus::NotServing);
+    drop(drained);
+    assert_eq!(
+        lifecycle.run_to_end(Duration::from_mins(1)).await,
+        Exit::Clean
+    );
+    assert!(client.check(of("")).await.is_err());
 }
