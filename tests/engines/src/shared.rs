@@ -1,4 +1,8 @@
-//! Where the shared engines listen. `cargo xtask engines up` starts them.
+//! Where the shared engines listen, and who may. `cargo xtask engines up` starts them.
+
+use std::path::PathBuf;
+
+use crate::{certs::Certs, error::Result, install};
 
 /// Three brokers, plain text.
 pub const KAFKA: &str = "127.0.0.1:29091,127.0.0.1:29092,127.0.0.1:29093";
@@ -21,3 +25,21 @@ pub const REDIS_CLUSTER: [&str; 6] = [
 pub const CASSANDRA: &str = "127.0.0.11:9042";
 /// Three Cassandra nodes without authentication.
 pub const CASSANDRA_RING: [&str; 3] = ["127.0.0.1:9042", "127.0.0.2:9042", "127.0.0.3:9042"];
+/// Who may log in at the secure ones.
+pub const USER: &str = "tandem";
+/// The password of [`USER`]. No secret: the engines listen on the loopback interface.
+pub const PASSWORD: &str = "engines-of-the-tests";
+
+/// The certificate authority of the secure ones (PEM).
+pub fn ca_file() -> Result<PathBuf> {
+    Ok(certs()?.ca())
+}
+
+pub(crate) fn certs() -> Result<Certs> {
+    Ok(Certs::at(&folder()?.join("certs")))
+}
+
+/// Where their files are.
+pub(crate) fn folder() -> Result<PathBuf> {
+    Ok(install::cache()?.join("run/shared"))
+}

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::engines;
+use crate::python;
 
 /// What the commands return.
 pub type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
@@ -35,6 +35,17 @@ fn timed(what: &str, step: impl FnOnce() -> Result<()>) -> Result<(String, Durat
     let start = Instant::now();
     step()?;
     Ok((what.to_owned(), start.elapsed()))
+}
+
+/// Installs all that the tests need, and says where it is.
+pub fn install() -> Result<()> {
+    tandem_engines::install::all()?;
+    println!("{}={}", python::VARIABLE, python::install()?.display());
+    println!(
+        "engines: {}",
+        tandem_engines::install::cache()?.join("engines").display()
+    );
+    Ok(())
 }
 
 /// Everything.
@@ -69,7 +80,7 @@ pub fn all() -> Result<()> {
 
 /// The tests, or those whose names contain `filter`.
 pub fn tests(filter: Option<&str>) -> Result<()> {
-    let engines = engines::install()?;
+    let python = python::install()?;
     let mut test = cargo();
     // the program itself is built along, since its package has tests
     test.args([
@@ -83,6 +94,5 @@ pub fn tests(filter: Option<&str>) -> Result<()> {
     if let Some(filter) = filter {
         test.arg(filter);
     }
-    engines.name_to(&mut test);
-    sh(&mut test)
+    sh(test.env(python::VARIABLE, python))
 }

@@ -1,73 +1,58 @@
-//! What the tests need beside Rust, installed once into a cache outside the repo.
+//! The engines that the tests run on, and those that a person may try the production shape on.
 
-use std::{
-    env, fmt, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use tandem_engines::{shared, up};
 
-use crate::check::{Result, sh};
+use crate::check::Result;
 
-/// Other implementations that check ours: Web Push decryption, and a WebSocket client.
-const PYTHON_PACKAGES: [&str; 3] = [
-    "http-ece==1.2.1",
-    "cryptography==46.0.3",
-    "websockets==15.0.1",
-];
-
-/// Where everything is.
-#[derive(Debug)]
-pub struct Engines {
-    /// A Python with [`PYTHON_PACKAGES`].
-    pub python: PathBuf,
-}
-
-impl fmt::Display for Engines {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TANDEM_PYTHON={}", self.python.display())
+/// Starts what does not run, and says where all of it is.
+pub fn start() -> Result<()> {
+    for engine in up::up()? {
+        let what = match engine.nodes {
+            0 => "ran already".to_owned(),
+            nodes => format!(
+                "started {nodes}, ready after {:.1} s",
+                engine.took.as_secs_f64()
+            ),
+        };
+        println!("{:<17}{what}", engine.name);
     }
+    println!("\nKafka             {}", shared::KAFKA);
+    println!("  SASL_SSL        {}", shared::KAFKA_SECURE);
+    println!("Redis             {}", shared::REDIS);
+    println!("  TLS             {}", shared::REDIS_SECURE);
+    println!("Redis Cluster     {}", shared::REDIS_CLUSTER.join(","));
+    println!("Cassandra         {}", shared::CASSANDRA_RING.join(","));
+    println!("  TLS, password   {}", shared::CASSANDRA);
+    println!("user, password    {} {}", shared::USER, shared::PASSWORD);
+    println!("authority         {}", shared::ca_file()?.display());
+    Ok(())
 }
 
-impl Engines {
-    /// Names them to the tests.
-    pub fn name_to(&self, command: &mut Command) {
-        command.env("TANDEM_PYTHON", &self.python);
+/// Stops what runs.
+pub fn stop(wipe: bool) -> Result<()> {
+    let stopped = up::down(wipe)?;
+    println!("stopped {stopped} processes");
+    Ok(())
+}
+
+/// A line for each node.
+pub fn status() -> Result<()> {
+    println!("engine              address           pid      MB  CPU s  CPU %  answers");
+    let (mut memory, mut busy) = (0, 0.0);
+    for node in up::status()? {
+        let pid = node.pid.map_or("-".to_owned(), |pid| pid.to_string());
+        let answers = node.answers.err().unwrap_or_else(|| "yes".to_owned());
+        println!(
+            "{:<20}{:<16}{pid:>7}{:>7}{:>7.1}{:>7.1}  {answers}",
+            node.name,
+            node.address,
+            node.memory / 1_000_000,
+            node.cpu.as_secs_f64(),
+            node.busy * 100.0,
+        );
+        memory += node.memory / 1_000_000;
+        busy += node.busy * 100.0;
     }
-}
-
-/// Installs what is missing. Quick when nothing is.
-pub fn install() -> Result<Engines> {
-    let cache = cache()?;
-    Ok(Engines {
-        python: python(&cache)?,
-    })
-}
-
-fn cache() -> Result<PathBuf> {
-    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let base = base.or_else(|| env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache")));
-    let cache = base
-        .ok_or("neither XDG_CACHE_HOME nor HOME is set")?
-        .join("tandem");
-    fs::create_dir_all(&cache)?;
-    Ok(cache)
-}
-
-fn python(cache: &Path) -> Result<PathBuf> {
-    let venv = cache.join("venv");
-    let python = venv.join("bin/python");
-    // the stamp names what was installed, so another list installs anew
-    let (stamp, wanted) = (venv.join("tandem-stamp"), PYTHON_PACKAGES.join("\n"));
-    if fs::read_to_string(&stamp).is_ok_and(|s| s == wanted) && python.exists() {
-        return Ok(python);
-    }
-    if venv.exists() {
-        fs::remove_dir_all(&venv)?;
-    }
-    sh(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    sh(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet"])
-        .args(PYTHON_PACKAGES))?;
-    fs::write(stamp, wanted)?;
-    Ok(python)
+    println!("{:<43}{memory:>7}{busy:>14.1}", "all");
+    Ok(())
 }

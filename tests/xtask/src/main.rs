@@ -5,6 +5,7 @@
 mod check;
 mod engines;
 mod fuzz;
+mod python;
 
 use std::process::ExitCode;
 
@@ -26,8 +27,11 @@ enum Command {
         /// Only the tests whose names contain this; skips format, lints and docs.
         filter: Option<String>,
     },
-    /// Install what the tests need, and print where it is.
-    Engines,
+    /// Kafka, Redis and Cassandra, as the tests and a person who tries the production shape use them.
+    Engines {
+        #[command(subcommand)]
+        command: Option<Engines>,
+    },
     /// Fuzz the frame decoders and the session machine with libFuzzer, for as long as is said. The
     /// short form is part of `test`.
     Fuzz {
@@ -39,13 +43,33 @@ enum Command {
     },
 }
 
+/// Without one of these: install all that the tests need, and print where it is.
+#[derive(Subcommand)]
+enum Engines {
+    /// Start those that do not run, and print where they listen. They keep running.
+    Up,
+    /// Stop them, and whatever killed tests left behind.
+    Down {
+        /// Also remove all that they hold.
+        #[arg(long)]
+        wipe: bool,
+    },
+    /// What runs, what it costs, and whether it answers.
+    Status,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test { filter: None } => check::all(),
         Command::Test {
             filter: Some(filter),
         } => check::tests(Some(&filter)),
-        Command::Engines => engines::install().map(|e| println!("{e}")),
+        Command::Engines { command } => match command {
+            None => check::install(),
+            Some(Engines::Up) => engines::start(),
+            Some(Engines::Down { wipe }) => engines::stop(wipe),
+            Some(Engines::Status) => engines::status(),
+        },
         Command::Fuzz { target, seconds } => fuzz::run(&target, seconds),
     };
     match done {
