@@ -5,9 +5,9 @@
 
 mod common;
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
-use common::{NAME, Server, World, change, snapshot, until};
+use common::{NAME, Server, World, change, nobody, snapshot, two, until};
 use tandem_chassis::{grpc::Peers, server::Options};
 use tokio::{
     io::AsyncWriteExt,
@@ -15,19 +15,6 @@ use tokio::{
     sync::watch,
 };
 use tonic::Code;
-
-async fn two() -> (Server, Server) {
-    let a = Server::start("127.0.1.1", Options::default()).await;
-    let b = Server::start("127.0.1.2", Options::default()).await;
-    (a, b)
-}
-
-/// An address where nobody listens.
-#[allow(clippy::disallowed_methods, reason = "the socket is what is tested")]
-async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.1.9:0").await.unwrap();
-    listener.local_addr().unwrap()
-}
 
 /// An address where connections are accepted and nothing is ever said.
 #[allow(clippy::disallowed_methods, reason = "the socket is what is tested")]
@@ -162,6 +149,20 @@ async fn while_a_name_cannot_be_resolved_the_last_known_replicas_stay() {
         .unwrap();
     snapshot(peers.service("presence")).await.unwrap();
     assert_eq!(*world.net.connects.borrow(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_connection_has_the_name_resolved_at_once() {
+    let (a, b) = two().await;
+    let mut world = World::new();
+    world.config.resolve_ms = 3_600_000;
+    world.stand_for(&[&a]);
+    let peers = world.peers();
+    snapshot(peers.service("presence")).await.unwrap();
+    world.stand_for(&[&b]);
+    a.kill();
+    while snapshot(peers.service("presence")).await.is_err() {}
+    assert_eq!(b.fake.calls(), 1);
 }
 
 #[tokio::test]
@@ -330,47 +331,6 @@ async fn a_peer_that_freezes_is_noticed_by_calls_that_wait_and_passed_over_by_ne
 }
 
 #[tokio::test]
-async fn a_target_is_reached_by_its_address_over_one_connection() {
-    let (a, b) = two().await;
-    let world = World::new();
-    let peers = world.peers();
-    let mut who = BTreeSet::new();
-    for _ in 0..3 {
-        for server in [&a, &b] {
-            who.insert(
-                snapshot(peers.target(&server.addr.to_string()))
-                    .await
-                    .unwrap(),
-            );
-        }
-    }
-    assert_eq!(who.len(), 2);
-    assert_eq!(*world.net.connects.borrow(), 2);
-    let status = snapshot(peers.target(&nobody().await.to_string()))
-        .await
-        .unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-}
-
-#[tokio::test]
-async fn no_more_targets_are_kept_than_configured_and_an_idle_one_is_let_go() {
-    let (a, b) = two().await;
-    let mut world = World::new();
-    (world.config.targets, world.config.target_idle_ms) = (1, 1_000);
-    let peers = world.peers();
-    let call = |server: &Server| snapshot(peers.target(&server.addr.to_string()));
-    call(&a).await.unwrap();
-    call(&b).await.unwrap();
-    call(&a).await.unwrap();
-    assert_eq!(*world.net.connects.borrow(), 3);
-    // while nobody calls
-    while *world.net.connects.borrow() == 3 {
-        tokio::time::sleep(Duration::from_millis(1_600)).await;
-        call(&a).await.unwrap();
-    }
-}
-
-#[tokio::test]
 async fn connections_that_are_renewed_for_their_age_cost_no_call() {
     let options = Options {
         max_connection_age: Some(Duration::from_millis(30)),
@@ -387,15 +347,4 @@ async fn connections_that_are_renewed_for_their_age_cost_no_call() {
         calls += 4;
     }
     assert_eq!(a.fake.changes.load(Ordering::SeqCst), calls);
-}
-
-#[tokio::test]
-async fn a_process_that_drains_still_reaches_its_peers() {
-    let a = Server::start("127.0.1.1", Options::default()).await;
-    let world = World::new();
-    world.stand_for(&[&a]);
-    let peers = world.peers();
-    world.lifecycle.stop();
-    change(peers.service("presence")).await.unwrap();
-    snapshot(peers.target(&a.addr.to_string())).await.unwrap();
 }

@@ -73,7 +73,7 @@ impl Follower {
         self.seen = found;
         match built {
             Ok((pair, expiry)) => {
-                *self.tls.0.write() = pair;
+                *self.tls.0.pair.write() = pair;
                 self.expiry = expiry;
                 self.reloads.add(1);
                 tracing::info!(section = self.source.section, "certificates were rotated");
@@ -100,7 +100,6 @@ mod tests {
 
     use std::{path::Path, sync::Arc};
 
-    use parking_lot::RwLock;
     use rcgen::{
         BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
     };
@@ -157,7 +156,7 @@ mod tests {
             let source = Source::new("tls", kind, config, clock);
             let files = source.read()?;
             let (pair, expiry) = source.build(&files)?;
-            let tls = Tls(Arc::new(RwLock::new(pair)));
+            let tls = Tls::new("tls", pair);
             Ok(Follower::new(tls, source, files, expiry))
         }
     }
@@ -169,11 +168,11 @@ mod tests {
     impl Follower {
         /// Whether what rules changes when the files are looked at now.
         fn changes(&mut self) -> bool {
-            let before = Arc::clone(&self.tls.0.read().server);
+            let before = Arc::clone(&self.tls.0.pair.read().server);
             let found = self.source.read();
             self.take(found);
             self.tell_expiry();
-            !Arc::ptr_eq(&before, &self.tls.0.read().server)
+            !Arc::ptr_eq(&before, &self.tls.0.pair.read().server)
         }
     }
 

@@ -17,7 +17,7 @@ use tokio_rustls::{
 };
 
 use self::{follow::Follower, source::Source};
-use crate::{Doors, Lifecycle, net::BoxIo};
+use crate::{Doors, Lifecycle, metrics::Counter, net::BoxIo};
 
 /// Where the certificates are. PEM, each. Nothing set: no TLS.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -101,7 +101,12 @@ enum Kind {
 
 /// The current certificates. Cheap to clone.
 #[derive(Clone)]
-pub struct Tls(Arc<RwLock<Pair>>);
+pub struct Tls(Arc<Inner>);
+
+struct Inner {
+    pair: RwLock<Pair>,
+    refused: Counter,
+}
 
 #[derive(Clone)]
 struct Pair {
@@ -152,15 +157,26 @@ impl Tls {
         let source = Source::new(section, kind, config.clone(), Arc::clone(&doors.clock));
         let files = source.read()?;
         let (pair, expiry) = source.build(&files)?;
-        let this = Self(Arc::new(RwLock::new(pair)));
+        let this = Self::new(section, pair);
         let follower = Follower::new(this.clone(), source, files, expiry);
         lifecycle.spawn_support("tls.reload", follower.run(doors.clone()));
         Ok(Some(this))
     }
 
+    fn new(section: &'static str, pair: Pair) -> Self {
+        let refused = Counter::new(
+            "tandem.tls.refused",
+            "{connection}",
+            "connections to this process that came to no handshake, for want of a good certificate or else",
+            &[("section", section)],
+        );
+        let pair = RwLock::new(pair);
+        Self(Arc::new(Inner { pair, refused }))
+    }
+
     /// Shakes hands as the client. The peer's certificate must be good for `name`.
     pub async fn connect(&self, name: &str, io: BoxIo) -> io::Result<BoxIo> {
-        let config = self.0.read().client.clone();
+        let config = self.0.pair.read().client.clone();
         let config = config.ok_or_else(|| io::Error::other("tls: for servers only"))?;
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let io = TlsConnector::from(config).connect(name, io).await?;
@@ -169,8 +185,13 @@ impl Tls {
 
     /// Shakes hands as the server.
     pub async fn accept(&self, io: BoxIo) -> io::Result<BoxIo> {
-        let config = Arc::clone(&self.0.read().server);
-        let io = TlsAcceptor::from(config).accept(io).await?;
-        Ok(Box::new(io))
+        let config = Arc::clone(&self.0.pair.read().server);
+        match TlsAcceptor::from(config).accept(io).await {
+            Ok(io) => Ok(Box::new(io)),
+            Err(e) => {
+                self.0.refused.add(1);
+                Err(e)
+            }
+        }
     }
 }

@@ -224,3 +224,17 @@ pub async fn until(mut holds: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// Two replicas.
+pub async fn two() -> (Server, Server) {
+    let a = Server::start("127.0.1.1", Options::default()).await;
+    let b = Server::start("127.0.1.2", Options::default()).await;
+    (a, b)
+}
+
+/// An address where nobody listens.
+#[allow(clippy::disallowed_methods, reason = "the socket is what is tested")]
+pub async fn nobody() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.1.9:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
