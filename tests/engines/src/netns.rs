@@ -107,6 +107,8 @@ impl Net {
         let namespace = format!("tandem-{}-{slot}-{name}", std::process::id());
         let address = Ipv4Addr::new(10, 88, slot, number as u8);
         let (bridge, outside) = (self.bridge(), format!("tandem{slot}-{number}"));
+        // a namespace lives on while a connection in it waits for its end: its cable goes by itself
+        self.note(&format!("link {outside}"))?;
         self.note(&format!("netns {namespace}"))?;
         self.ip(&format!("netns add {namespace}"))?;
         self.ip(&format!(

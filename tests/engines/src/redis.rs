@@ -271,6 +271,8 @@ fn command_line(socket: SocketAddrV4, data: &Path) -> Result<Vec<String>> {
         ("--save", String::new()),
         ("--appendonly", "yes".into()),
         ("--appendfsync", "everysec".into()),
+        // it listens where only this machine reaches it
+        ("--protected-mode", "no".into()),
     ];
     line.extend(
         own.into_iter()
