@@ -165,7 +165,7 @@ async fn pump(
     let mut renew_at = renew_in(options, token).map(|d| clock.monotonic() + d);
     let mut renewal: Option<BoxFuture<'_, Result<Token, TokenError>>> = None;
     let mut frames = Vec::new();
-    let (mut opened, mut greeted) = (false, false);
+    let (mut opened, mut resumed, mut greeted) = (false, false, false);
     let mut closing: Option<Closing> = None;
     loop {
         let now = clock.monotonic();
@@ -216,7 +216,7 @@ async fn pump(
                         watch(Watched::Came(&frame));
                     }
                     match &frame.frame {
-                        Some(server_frame::Frame::Welcome(_)) => opened = true,
+                        Some(server_frame::Frame::Welcome(w)) => (opened, resumed) = (true, w.resumed),
                         Some(server_frame::Frame::Closing(c)) => closing = Some(c.clone()),
                         _ => {}
                     }
@@ -225,7 +225,8 @@ async fn pump(
                 if opened && !greeted {
                     greeted = true;
                     let (status, message) = shared.presence.lock().clone();
-                    if !message.is_empty() {
+                    // a resumed session still has the message of before
+                    if !message.is_empty() || resumed {
                         let set = SetPresence { status: status.into(), message };
                         core.say(client_frame::Frame::SetPresence(set));
                     }

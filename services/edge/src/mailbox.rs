@@ -9,6 +9,7 @@ use std::{
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
+use tandem_proto::client::Status;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -45,6 +46,8 @@ pub struct Resume {
     pub n: u64,
     /// Who it is, verified anew.
     pub grant: Grant,
+    /// The status that it has by now, if it says so.
+    pub status: Option<Status>,
     /// The connection goes back if the session cannot go on.
     pub back: oneshot::Sender<(Box<Wire>, Grant)>,
 }

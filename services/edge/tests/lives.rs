@@ -14,14 +14,17 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use common::{
     World,
-    device::{Device, event_id, text},
+    device::{self, Device, event_id, text},
     settle,
 };
 use futures::{SinkExt, StreamExt};
 use tandem_ephemeral::Ephemeral;
 use tandem_kernel::Address;
 use tandem_proto::{
-    client::{Bye, ClientFrame, Event, Heads, Presence, Received, client_frame, server_frame},
+    client::{
+        Bye, ClientFrame, Event, Heads, Hello, Presence, Received, Resume, Status, client_frame,
+        server_frame,
+    },
     edge::{DeliverBatch, Delivery, delivery::What},
 };
 use tokio_tungstenite::tungstenite::Message;
@@ -88,6 +91,30 @@ async fn after_a_short_break_a_device_has_what_it_missed_and_no_sync() {
     assert_eq!(w.ephemeral.reach(&[alice()]).await.unwrap()[0].attached, 1);
     w.fakes.routing.deliver(event(6, "bob@tandem.test")).await;
     assert_eq!(d.event().await.seq, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_chosen_while_away_holds_in_the_resumed_session() {
+    let w = World::new().await;
+    let (d, session) = open(&w, "alice", "pc").await;
+    let seen = d.n;
+    drop(d);
+    settle().await;
+    let mut d = w.connect().await;
+    let hello = Hello {
+        status: Status::Busy.into(),
+        resume: Some(Resume {
+            session: session.clone(),
+            n: seen,
+        }),
+        ..device::hello(&w.keys.token("alice"), "pc")
+    };
+    d.send(client_frame::Frame::Hello(hello)).await;
+    assert!(d.welcome().await.resumed);
+    settle().await;
+    w.ephemeral.settle(&[alice()]).await.unwrap();
+    let statuses = w.ephemeral.statuses(&[alice()]).await.unwrap();
+    assert_eq!(statuses[0].as_ref().unwrap().status, Status::Busy);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use std::{
 };
 
 use tandem_kernel::Code;
+use tandem_proto::client::Status;
 use tokio::{
     sync::oneshot,
     time::{Instant, Sleep},
@@ -266,6 +267,7 @@ impl Connection {
             wire,
             n,
             grant,
+            status,
             back,
         } = resume;
         if !self.session.resumable(n) {
@@ -291,6 +293,9 @@ impl Connection {
         self.count_attached();
         let now = self.now();
         self.session.on_resume(n, grant, now, &mut self.effects);
+        if let (Some(status), Some(handle)) = (status, &self.handle) {
+            self.edge.registry.status_again(handle, status);
+        }
     }
 
     fn take_done(&mut self, done: Done) {
@@ -331,6 +336,7 @@ impl Connection {
                         wire,
                         n,
                         grant,
+                        status,
                         back,
                     }));
                     let returned = match old.mailbox.push(item, self.edge.mailbox) {
@@ -364,7 +370,7 @@ impl Connection {
             grant.user.clone(),
             device,
             class,
-            status,
+            status.unwrap_or(Status::Online),
         ));
         self.handle = Some(Arc::clone(&handle));
         self.count_attached();

@@ -24,7 +24,7 @@ use tandem_proto::{
 };
 use tokio::{
     sync::Notify,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -56,6 +56,8 @@ struct Record {
     /// Once it is registered, the session is told, and syncs.
     tell: bool,
     queued: bool,
+    /// It is among those that are written once more.
+    again: bool,
 }
 
 impl Handle {
@@ -79,6 +81,7 @@ impl Handle {
             gone: None,
             tell: true,
             queued: false,
+            again: false,
         };
         Self {
             id,
@@ -108,6 +111,8 @@ pub struct Registry {
     sessions: RwLock<AHashMap<SessionId, Arc<Handle>>>,
     devices: Mutex<AHashMap<(Address, DeviceId), SessionId>>,
     jobs: Mutex<VecDeque<Job>>,
+    /// To be written once more then: a change without an answer may be done after those that followed it.
+    again: Mutex<VecDeque<(Instant, Arc<Handle>)>>,
     wake: Notify,
     gate: tokio::sync::Mutex<()>,
     registered: AtomicU64,
@@ -117,6 +122,8 @@ pub struct Registry {
 
 /// Most sessions in one call.
 const GROUP: usize = 256;
+/// After so long, what was not answered is done or never will be.
+const AGAIN: Duration = Duration::from_secs(10);
 
 impl Registry {
     /// An empty one.
@@ -138,6 +145,7 @@ impl Registry {
             sessions: RwLock::default(),
             devices: Mutex::default(),
             jobs: Mutex::default(),
+            again: Mutex::default(),
             wake: Notify::new(),
             gate: tokio::sync::Mutex::default(),
             registered: AtomicU64::new(0),
@@ -226,6 +234,11 @@ impl Registry {
         });
     }
 
+    /// The device is back with a status that was chosen while it was away.
+    pub fn status_again(&self, handle: &Arc<Handle>, status: Status) {
+        self.queue(handle, |r| r.status = status);
+    }
+
     /// While it is held, nothing is registered.
     pub async fn gate(&self) -> impl Sized + '_ {
         self.gate.lock().await
@@ -273,9 +286,13 @@ impl Registry {
     pub async fn run(&self) {
         let mut backoff = Duration::from_millis(50);
         loop {
+            let next = self.queue_again();
             let group = self.take();
             if group.is_empty() {
-                self.wake.notified().await;
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = sleep_until(next) => {}
+                }
                 continue;
             }
             match self.write(&group).await {
@@ -286,6 +303,24 @@ impl Registry {
                     sleep(backoff).await;
                     backoff = (backoff * 2).min(Duration::from_secs(2));
                 }
+            }
+        }
+    }
+
+    /// Queues what is due to be written once more. Returns when something will be.
+    fn queue_again(&self) -> Instant {
+        let now = Instant::now();
+        loop {
+            let handle = {
+                let mut again = self.again.lock();
+                match again.front() {
+                    Some((at, _)) if *at <= now => again.pop_front(),
+                    Some((at, _)) => return *at,
+                    None => return now + AGAIN,
+                }
+            };
+            if let Some((_, handle)) = handle {
+                self.queue(&handle, |r| r.again = false);
             }
         }
     }
@@ -340,6 +375,7 @@ impl Registry {
                 for handle in tell {
                     handle.record.lock().tell = true;
                 }
+                self.unanswered(group);
                 return put;
             }
         }
@@ -359,6 +395,16 @@ impl Registry {
         self.changed.lock().append(&mut users);
         self.changed_wake.notify_one();
         Ok(())
+    }
+
+    fn unanswered(&self, group: &[Job]) {
+        let mut again = self.again.lock();
+        for job in group {
+            let Job::Session(handle) = job else { continue };
+            if !std::mem::replace(&mut handle.record.lock().again, true) {
+                again.push_back((Instant::now() + AGAIN, Arc::clone(handle)));
+            }
+        }
     }
 
     async fn call<T>(

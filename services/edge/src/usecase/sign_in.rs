@@ -29,8 +29,8 @@ pub struct SignedIn {
     pub device: DeviceId,
     /// Its class.
     pub class: DeviceClass,
-    /// The status to begin with.
-    pub status: Status,
+    /// The status to begin with, or to go on with; `None`: online, or as it was.
+    pub status: Option<Status>,
     /// The broken session to go on with, and the last frame processed in it.
     pub resume: Option<(SessionId, u64)>,
 }
@@ -90,7 +90,10 @@ impl SignIn {
         let class = device.class();
         let invalid = |m: &str| Refusal::new(Code::InvalidArgument, m);
         let device = DeviceId::parse(&device.id).map_err(|e| invalid(&e.to_string()))?;
-        let status = check_status(hello.status, "").map_err(invalid)?;
+        let status = match hello.status {
+            0 => None,
+            status => Some(check_status(status, "").map_err(invalid)?),
+        };
         let claims = self.tokens.verify(&hello.token).await?;
         let mut accounts = AccountsClient::new(self.asks.accounts.clone());
         let request = SignInRequest {

@@ -1,6 +1,6 @@
 //! Sync: which pages a device asks for, and up to where it then holds everything.
 
-use std::mem;
+use std::{collections::BTreeSet, mem};
 
 use tandem_proto::client::{
     Contact, Head, Heads, Page, PageRequest, Problem, Response, contact, request, response,
@@ -121,7 +121,7 @@ impl Core {
         let Some(asker) = self.asked.remove(&response.id) else {
             return;
         };
-        let result = match response.result {
+        let mut result = match response.result {
             Some(response::Result::Problem(p)) => Err(p),
             Some(other) => Ok(other),
             None => Err(Problem {
@@ -133,7 +133,8 @@ impl Core {
             Asker::Contacts => {
                 if let Ok(response::Result::Contacts(all)) = result {
                     self.contacts_known = true;
-                    self.contacts.clear();
+                    let listed: BTreeSet<&String> = all.contacts.iter().map(|c| &c.user).collect();
+                    self.contacts.retain(|user, _| listed.contains(user));
                     for contact in all.contacts {
                         self.on_contact(contact);
                     }
@@ -147,7 +148,7 @@ impl Core {
                 self.fetch();
             }
             Asker::Caller(number, asked) => {
-                match (&result, asked) {
+                match (&mut result, asked) {
                     (Ok(response::Result::Page(page)), Some(asked)) => {
                         self.on_asked_page(&asked, page.clone());
                     }
@@ -157,8 +158,8 @@ impl Core {
                         }
                     }
                     (Ok(response::Result::Contacts(all)), _) => {
-                        for contact in all.contacts.clone() {
-                            self.keep_contact(contact);
+                        for contact in &mut all.contacts {
+                            *contact = self.keep_contact(mem::take(contact));
                         }
                     }
                     _ => {}
@@ -279,24 +280,30 @@ impl Core {
         }
     }
 
-    /// Keeps a relation. What is known of a contact's presence stays when the relation is told without.
-    fn keep_contact(&mut self, mut contact: Contact) {
+    /// Keeps a relation, and gives it back as it is kept: what is known of a contact's presence stays when
+    /// the relation is told without, or with an older one (an answer may be overtaken by what comes live).
+    fn keep_contact(&mut self, mut contact: Contact) -> Contact {
         if contact.state() == contact::State::None {
             self.contacts.remove(&contact.user);
-            return;
+            return contact;
         }
-        if let Some(known) = self.contacts.get(&contact.user)
-            && contact.presence.is_none()
-            && contact.state() == contact::State::Mutual
+        if contact.state() == contact::State::Mutual
+            && let Some(known) = self.contacts.get(&contact.user)
+            && let Some(presence) = &known.presence
+            && contact
+                .presence
+                .as_ref()
+                .is_none_or(|told| told.version != 0 && told.version < presence.version)
         {
-            contact.presence.clone_from(&known.presence);
+            contact.presence = Some(presence.clone());
         }
-        self.contacts.insert(contact.user.clone(), contact);
+        self.contacts.insert(contact.user.clone(), contact.clone());
+        contact
     }
 
     pub(super) fn on_contact(&mut self, contact: Contact) {
-        self.keep_contact(contact.clone());
-        self.updates.push(Update::Contact(contact));
+        let kept = self.keep_contact(contact);
+        self.updates.push(Update::Contact(kept));
     }
 
     /// `Synced` came: what was received on top of complete conversations becomes theirs.

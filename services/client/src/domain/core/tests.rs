@@ -499,7 +499,19 @@ fn a_contact_who_is_told_without_presence_keeps_the_one_that_is_known() {
     core.on_frame(answer(2, all(bob("Bobby", None))), Duration::ZERO);
     assert_eq!(
         core.contacts().collect::<Vec<_>>(),
-        [&bob("Bobby", Some(presence))]
+        [&bob("Bobby", Some(presence.clone()))]
+    );
+    // an answer that what came live has overtaken
+    let newer = Presence {
+        version: 4,
+        ..presence.clone()
+    };
+    core.on_frame(frame(3, Frame::Presence(newer.clone())), Duration::ZERO);
+    assert!(core.ask(8, request::Op::Contacts(ContactsRequest {})));
+    core.on_frame(answer(3, all(bob("Bob", Some(presence)))), Duration::ZERO);
+    assert_eq!(
+        core.contacts().collect::<Vec<_>>(),
+        [&bob("Bob", Some(newer))]
     );
 }
 
