@@ -19,6 +19,8 @@ pub struct Flaky {
     /// So many renewals, and clearings of a flag, are done without an answer.
     pub renewals: AtomicUsize,
     pub clearings: AtomicUsize,
+    /// So many registrations have no answer, and are done seconds later.
+    pub late: AtomicUsize,
 }
 
 fn lose<T>(count: &AtomicUsize, answer: Answer<T>) -> Answer<T> {
@@ -35,6 +37,7 @@ impl Flaky {
             store,
             renewals: AtomicUsize::new(0),
             clearings: AtomicUsize::new(0),
+            late: AtomicUsize::new(0),
         })
     }
 }
@@ -48,6 +51,15 @@ impl Ephemeral for Flaky {
         self.store.release(edge).await
     }
     async fn put(&self, sessions: &[Session]) -> Answer<()> {
+        let answer = lose(&self.late, Ok(()));
+        if answer.is_err() {
+            let (store, sessions) = (Arc::clone(&self.store), sessions.to_vec());
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+                store.put(&sessions).await
+            });
+            return answer;
+        }
         self.store.put(sessions).await
     }
     async fn remove(&self, user: &Address, session: SessionId, at_once: bool) -> Answer<()> {

@@ -237,6 +237,14 @@ impl Admission {
                 withheld_from,
                 request,
             },
+            // it may have become a member through another replica a moment ago
+            Verdict::Refuse(_)
+                if item.conversation.pair.is_none()
+                    && known.group.is_none()
+                    && !self.directory.is_read(&item.conversation) =>
+            {
+                Decision::Ask(Question::Need(Need::Group))
+            }
             // a refusal of what the log has would be untrue
             Verdict::Refuse(_) if item.retry && known.earlier == Earlier::NotAsked => {
                 Decision::Ask(Question::Earlier)

@@ -112,6 +112,11 @@ impl Directory {
             .unwrap_or(0)
     }
 
+    /// Whether this replica reads the conversation's partition, so that it knows of every change at once.
+    pub fn is_read(&self, conversation: &Conversation) -> bool {
+        self.tenure(conversation.partition) % 2 == 1
+    }
+
     /// The group as admission is to see it; `None`: it must be loaded first.
     pub fn view(&self, conversation: &Conversation, now: Duration) -> Option<Arc<Group>> {
         let tenure = self.tenure(conversation.partition);
