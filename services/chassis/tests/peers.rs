@@ -192,7 +192,7 @@ async fn a_replica_where_nobody_listens_costs_no_call_of_any_kind() {
 async fn a_replica_that_accepts_connections_and_says_nothing_costs_no_call_of_any_kind() {
     let a = Server::start("127.0.1.1", Options::default()).await;
     let mut world = World::new();
-    world.config.connect_ms = 300;
+    world.config.connect_ms = 1_500;
     let (silent, _listener) = frozen().await;
     world.names.set(NAME, &[a.addr, silent]);
     let peers = world.peers();
@@ -307,8 +307,8 @@ async fn freezable(to: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
 async fn a_peer_that_freezes_is_noticed_by_calls_that_wait_and_passed_over_by_new_ones() {
     let (a, b) = two().await;
     let mut world = World::new();
-    (world.config.keepalive_ms, world.config.keepalive_timeout_ms) = (200, 500);
-    world.config.connect_ms = 500;
+    (world.config.keepalive_ms, world.config.keepalive_timeout_ms) = (500, 4_000);
+    world.config.connect_ms = 1_000;
     let (proxy, freeze) = freezable(a.addr).await;
     world.names.set(NAME, &[proxy]);
     let peers = world.peers();
