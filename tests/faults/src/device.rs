@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd, rng::Rng};
 use tandem_checker::{Line, What, Who};
 use tandem_client::{Client, Core, Options, Server, TokenSource};
-use tandem_kernel::event::{GroupCreate, Kind};
-use tandem_proto::client::{self, Problem, PushToken, Status, contact_change};
+use tandem_kernel::event::{Event, GroupCreate, Kind};
+use tandem_proto::client::{self, PageRequest, Problem, PushToken, Status, contact_change};
 
 use crate::{
     Failure, Result,
@@ -164,6 +164,41 @@ impl Device {
         });
     }
 
+    /// Reads a conversation back from history, from its first event to its last, and notes it.
+    pub async fn read_back(&self, conversation: &str) -> Result<()> {
+        let since = self.recorder.now();
+        // seqs begin far above
+        let mut after = 1;
+        self.watcher.reading(true);
+        loop {
+            let ask = PageRequest {
+                conversation: conversation.to_owned(),
+                before: 0,
+                after,
+                limit: self.client.look(|core| core.limits().page),
+            };
+            let page = self.client.page(ask).await.map_err(|p| said(&p))?;
+            after = page.events.last().map_or(after, |e| e.seq);
+            let content = page.events.into_iter().filter(|e| !is_receipt(e));
+            let line = |e: Event| Line {
+                seq: e.seq,
+                id: e.event_id,
+                author: e.sender,
+            };
+            self.watcher.note(What::History {
+                conversation: conversation.to_owned(),
+                since,
+                lines: content.map(line).collect(),
+                complete: !page.more,
+            });
+            if !page.more {
+                break;
+            }
+        }
+        self.watcher.reading(false);
+        Ok(())
+    }
+
     /// Whether the device knows all there is, and everything that it sent was answered.
     pub fn is_quiet(&self) -> bool {
         let quiet = |core: &Core| core.is_synced() && core.all_answered();
@@ -174,6 +209,11 @@ impl Device {
     pub fn is_answered(&self) -> bool {
         self.client.look(Core::all_answered)
     }
+}
+
+fn is_receipt(event: &Event) -> bool {
+    let kind = event.body.as_ref().and_then(|b| b.kind.as_ref());
+    matches!(kind, Some(Kind::Receipt(_)))
 }
 
 fn said(problem: &Problem) -> Failure {

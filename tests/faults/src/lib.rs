@@ -10,14 +10,21 @@
 )]
 
 pub mod air;
+pub mod blow;
 pub mod cast;
 pub mod device;
+pub mod fault;
 pub mod gateway;
 pub mod issuer;
+pub mod judge;
 pub mod people;
+pub mod plan;
 pub mod process;
 pub mod record;
+pub mod report;
+pub mod run;
 pub mod stage;
+pub mod suite;
 pub mod talk;
 pub mod tally;
 pub mod watcher;

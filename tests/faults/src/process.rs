@@ -1,7 +1,7 @@
 //! A process of the suite: started, killed, frozen, thawed, started again. Dropping it kills it.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,8 +16,6 @@ use crate::Result;
 pub struct Spec {
     /// Program and arguments.
     pub command: Vec<OsString>,
-    /// Environment beyond the harness's own.
-    pub env: Vec<(String, OsString)>,
     /// Where it writes what it has to say; added to at each start.
     pub log: PathBuf,
 }
@@ -42,6 +40,11 @@ impl Process {
 
     /// Starts it, unless it runs.
     pub fn start(&self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// Starts it, unless it runs, with this added to its environment.
+    pub fn start_with(&self, env: &[(&str, &OsStr)]) -> Result<()> {
         let mut child = self.child.lock();
         if child
             .as_mut()
@@ -56,7 +59,7 @@ impl Process {
         let (program, args) = self.spec.command.split_first().ok_or("an empty command")?;
         let started = Command::new(program)
             .args(args)
-            .envs(self.spec.env.iter().map(|(k, v)| (k, v)))
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

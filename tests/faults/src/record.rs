@@ -1,5 +1,4 @@
-//! The record of what every client did and saw, in the checker's format: in a file, one fact a line,
-//! and in memory.
+//! The record of what every client did and saw, in the checker's format: a file, one fact a line.
 
 use std::{
     fs::File,
@@ -19,8 +18,8 @@ use crate::{
 };
 
 struct Inner {
-    facts: Vec<Record>,
     file: BufWriter<File>,
+    written: u64,
     tally: Tally,
 }
 
@@ -32,11 +31,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// An empty record, kept in a new file, too. `by` says what records, for people.
+    /// An empty record in a new file. `by` says what records, for people.
     pub fn create(doors: &Doors, cast: &Cast, file: &Path, by: &str) -> Result<Arc<Self>> {
         let inner = Inner {
-            facts: Vec::new(),
-            file: BufWriter::new(File::create(file)?),
+            file: BufWriter::with_capacity(1 << 16, File::create(file)?),
+            written: 0,
             tally: Tally::new(cast),
         };
         let this = Arc::new(Self {
@@ -63,11 +62,13 @@ impl Recorder {
             who: who.cloned(),
             what,
         };
-        // the memory is what counts; a file that cannot be written is found at the flush
-        if serde_json::to_writer(&mut inner.file, &fact).is_ok() {
-            let _ = inner.file.write_all(b"\n");
+        if let Ok(mut line) = serde_json::to_vec(&fact) {
+            line.push(b'\n');
+            // a file that cannot be written is found at the flush
+            if inner.file.write_all(&line).is_ok() {
+                inner.written += line.len() as u64;
+            }
         }
-        inner.facts.push(fact);
     }
 
     /// Something that the driver knows.
@@ -102,14 +103,10 @@ impl Recorder {
         self.inner.lock().tally.lacking(device)
     }
 
-    /// The facts so far.
-    pub fn look<T>(&self, look: impl FnOnce(&[Record]) -> T) -> T {
-        look(&self.inner.lock().facts)
-    }
-
-    /// Everything is in the file, which is here.
-    pub fn flush(&self) -> Result<&Path> {
-        self.inner.lock().file.flush()?;
-        Ok(&self.path)
+    /// Everything so far is in the file: which that is, and how many octets of it that are.
+    pub fn flush(&self) -> Result<(&Path, u64)> {
+        let mut inner = self.inner.lock();
+        inner.file.flush()?;
+        Ok((&self.path, inner.written))
     }
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use tandem_chassis::{Lifecycle, lifecycle::OnEnd, rng::Rng};
+use tandem_checker::What;
 use tandem_client::Core;
 use tandem_kernel::event::{Delete, Edit, Kind, Nudge, Reaction, Text};
 use tandem_proto::client::Status;
@@ -217,6 +218,29 @@ impl Talk {
         let mut blocks = stream::iter(blocks).buffer_unordered(8);
         while let Some(blocked) = blocks.next().await {
             blocked?;
+        }
+        Ok(())
+    }
+
+    /// Once everything has been said and waited for: notes what every device shows, and what history
+    /// gives to every person.
+    pub async fn close(&self) -> crate::Result<()> {
+        self.recorder.fact(What::Settled {});
+        for device in &self.devices {
+            for talk in self.cast.talks_of(device.index.0) {
+                device.note_screen(&self.cast.talks[talk].id);
+            }
+        }
+        let readings = (0..self.cast.people.len()).map(|person| async move {
+            let device = self.first(person);
+            for talk in self.cast.talks_of(person) {
+                device.read_back(&self.cast.talks[talk].id).await?;
+            }
+            Ok::<_, crate::Failure>(())
+        });
+        let mut readings = stream::iter(readings).buffer_unordered(4);
+        while let Some(read) = readings.next().await {
+            read?;
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ struct State {
     /// (author, event id) of which a copy came, or which are the device's own and accepted.
     known: HashSet<(String, String)>,
     synced: bool,
+    /// The pages that come are those that the person asked for.
+    reading: bool,
     /// When the edge was last heard.
     heard: u64,
 }
@@ -54,6 +56,11 @@ impl Watcher {
     /// Adds to the record.
     pub fn note(&self, what: What) {
         self.recorder.note(&self.who, what);
+    }
+
+    /// Whether the pages that come from now on are those that the person asks for.
+    pub fn reading(&self, reading: bool) {
+        self.state.lock().reading = reading;
     }
 
     /// A frame passes.
@@ -149,8 +156,9 @@ impl Watcher {
             }
             Some(Frame::Response(r)) => {
                 if let Some(response::Result::Page(page)) = &r.result {
+                    let how = if state.reading { How::Page } else { How::Sync };
                     for event in &page.events {
-                        self.copy(state, event, How::Sync);
+                        self.copy(state, event, how);
                     }
                 }
             }

@@ -49,14 +49,7 @@ async fn a_talk_through_two_kills_of_the_suite_in_one_process_is_clean() {
         command.push(arg.into());
     }
     let log = dir.path().join("up.log");
-    let up = Process::new(
-        "up",
-        Spec {
-            command,
-            log,
-            ..Spec::default()
-        },
-    );
+    let up = Process::new("up", Spec { command, log });
     up.start().unwrap();
     let rng = Rng::from_seed(1);
     let cast = Arc::new(Cast::new(16, "tandem.test", "p", &rng));

@@ -1,0 +1,48 @@
+//! The checker's verdict on the record so far.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader, Read},
+};
+
+use tandem_checker::{Checker, Guarantee, Record, Verdict, What};
+
+use crate::{Result, record::Recorder};
+
+/// Violations by guarantee.
+pub type Violations = BTreeMap<Guarantee, u64>;
+
+/// Judges what was recorded until now, at a time when everything has been waited for: what is due must
+/// have happened.
+pub async fn judge(recorder: &Recorder, ended: bool) -> Result<Verdict> {
+    let (path, length) = recorder.flush()?;
+    let (path, now) = (path.to_owned(), recorder.now());
+    let judged = tokio::task::spawn_blocking(move || {
+        let mut checker = Checker::default();
+        let file = BufReader::with_capacity(1 << 20, File::open(&path)?.take(length));
+        for line in file.lines() {
+            checker.take_line(&line?)?;
+        }
+        if !ended {
+            checker.take(Record::fact(now, What::Settled {}));
+        }
+        Ok::<_, crate::Failure>(checker.verdict())
+    });
+    judged.await?
+}
+
+/// What a verdict finds, guarantee by guarantee.
+pub fn violations(verdict: &Verdict) -> Violations {
+    let found = verdict.guarantees.iter();
+    found.map(|(g, finding)| (*g, finding.violations)).collect()
+}
+
+/// What is more in the one than in the other.
+pub fn news(after: &Violations, before: &Violations) -> Violations {
+    let more = after.iter().map(|(g, n)| {
+        let known = before.get(g).copied().unwrap_or_default();
+        (*g, n.saturating_sub(known))
+    });
+    more.filter(|(_, n)| *n > 0).collect()
+}
