@@ -22,6 +22,11 @@ use crate::{
     store::Leases,
 };
 
+/// The commands that the ACL user needs, as the rule says them.
+pub const COMMANDS: &str = "+ping +info +cluster|slots +evalsha +eval +time +get +set +getdel +del \
+                            +exists +hget +hmget +hset +hdel +hincrby +sadd +srem +spop +smembers +zadd +zrem \
+                            +zscore +zrangebyscore";
+
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {

@@ -38,7 +38,7 @@ for _, lapsed in ipairs(come(leases, LEASE, limit)) do
     if edge and redis.call('HGET', meta, 'e' .. edge) == lapsed then
       redis.call('HDEL', meta, 'e' .. edge)
     end
-    redis.call('HDEL', meta, 'n' .. lease, 'r' .. lease)
+    redis.call('HDEL', meta, 'n' .. lease, 'p' .. lease, 'r' .. lease)
     redis.call('DEL', base .. 'r' .. lease)
     redis.call('ZREM', leases, lease)
   end

@@ -1,5 +1,6 @@
 -- What every script begins with. A bucket's keys all begin with KEYS[1], which holds its hash tag:
---   m        hash: epoch, born (ms), primary, next; e<edge> -> lease; n<lease> -> edge; r<lease> -> epoch
+--   m        hash: epoch, born (ms), primary, next; e<edge> -> lease; and for each lease n<lease> -> edge,
+--            p<lease> -> the epoch it is of, r<lease> -> that in which the edge has registered its sessions
 --   l        sorted set: lease -> the ms at which it lapses
 --   e<lease> set: users who have a session of it          r<lease> set: its sessions flagged for resync
 --   d        sorted set: user -> the ms at which the status is due
