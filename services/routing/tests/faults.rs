@@ -611,6 +611,33 @@ async fn a_slow_conversation_does_not_hold_up_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_joined_through_one_replica_is_heard_at_once_through_the_other() {
+    let mut world = World::new().await;
+    // what a replica saw of a group, it goes by for long
+    world.config.directory_fresh_ms = 60_000;
+    for who in ["eve", "fay"] {
+        world.accounts.exists(who);
+    }
+    let (one, two) = (world.start().await, world.start().await);
+    let bob = world.session("bob", 2).await;
+    let (mut by_one, mut by_two) = (one.connect(&world).await, two.connect(&world).await);
+    by_one.say("alice", GROUP, create(&["bob"])).await.unwrap();
+    soon(async || by_two.say("bob", GROUP, text("first")).await.is_ok()).await;
+    for (who, first) in [("eve", true), ("fay", false)] {
+        let (with, other) = if first {
+            (&mut by_one, &mut by_two)
+        } else {
+            (&mut by_two, &mut by_one)
+        };
+        let joined = with.say("alice", GROUP, add(who)).await.unwrap();
+        soon(async || world.edge.seqs(bob).contains(&joined)).await;
+        other.say(who, GROUP, text("hello")).await.unwrap();
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_share_the_partitions_and_agree_on_who_is_heard() {
     let world = World::new().await;
     let (one, two) = (world.start().await, world.start().await);

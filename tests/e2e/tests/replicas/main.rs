@@ -15,14 +15,15 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
+use aws_lc_rs::agreement;
 use people::{Device, PATIENCE, check};
 use suite::{SERVICES, Suite};
-use tandem_proto::client::Status;
+use tandem_proto::client::{PushToken, Status, WebPush, push_token};
 
 const PEOPLE: [&str; 4] = ["alice", "bob", "chloe", "dan"];
 
@@ -158,6 +159,63 @@ async fn a_device_that_comes_back_to_another_edge_lacks_nothing_and_has_nothing_
     check(&[&alice, &bob], &here, &accepted).await;
     assert_eq!((alice.moved(), bob.moved()), (0, 0));
     suite.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_away_is_notified_by_whichever_push_is_left() {
+    let suite = Suite::start(&PEOPLE).await;
+    let (endpoint, notified) = push_service().await;
+    let phone = Device::connect(&suite, "bob", "phone", None);
+    phone.synced().await;
+    let key = agreement::PrivateKey::generate(&agreement::ECDH_P256).unwrap();
+    let web_push = WebPush {
+        endpoint,
+        p256dh: key.compute_public_key().unwrap().as_ref().to_vec(),
+        auth: vec![7; 16],
+    };
+    let token = PushToken {
+        channel: Some(push_token::Channel::WebPush(web_push)),
+        hide_text: false,
+    };
+    phone.client.push_token(Some(token)).await.unwrap();
+    phone.vanish();
+    let senders = ["alice", "chloe", "dan"].map(|who| Device::connect(&suite, who, "pc", None));
+    let all_notify = async || {
+        for sender in &senders {
+            let before = notified.load(SeqCst);
+            let sent = sender.client.send_text("bob", "are you there?");
+            sent.outcome().await.expect("accepted");
+            let wait = async {
+                while notified.load(SeqCst) == before {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let told = tokio::time::timeout(PATIENCE, wait).await;
+            assert!(told.is_ok(), "{}'s message is notified", sender.name);
+        }
+    };
+    all_notify().await;
+    suite.kill("push", 1).await;
+    all_notify().await;
+    suite.add("push", 3).await;
+    suite.stop("push", 2).await;
+    all_notify().await;
+    suite.end().await;
+}
+
+/// Where a push service is, and how many notifications it has had.
+async fn push_service() -> (String, Arc<AtomicUsize>) {
+    let had = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&had);
+    let take = move || {
+        count.fetch_add(1, SeqCst);
+        async { http::StatusCode::CREATED }
+    };
+    let router = axum::Router::new().route("/phone", axum::routing::post(take));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/phone", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (endpoint, had)
 }
 
 #[tokio::test(flavor = "multi_thread")]
