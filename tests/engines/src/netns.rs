@@ -106,7 +106,7 @@ impl Net {
         let (slot, number) = (self.slot.number(), self.hosts.len() + 1);
         let namespace = format!("tandem-{}-{slot}-{name}", std::process::id());
         let address = Ipv4Addr::new(10, 88, slot, number as u8);
-        let (bridge, outside) = (self.bridge(), format!("tandem{slot}-{number}"));
+        let (bridge, outside) = (self.bridge(), format!("tandem{slot}.{number}"));
         // a namespace lives on while a connection in it waits for its end: its cable goes by itself
         self.note(&format!("link {outside}"))?;
         self.note(&format!("netns {namespace}"))?;
@@ -134,7 +134,8 @@ impl Net {
     }
 
     fn bridge(&self) -> String {
-        format!("tandem{}", self.slot.number())
+        // at most 15 characters (IFNAMSIZ)
+        format!("td{}-{}", std::process::id(), self.slot.number())
     }
 
     fn ip(&self, args: &str) -> Result<()> {

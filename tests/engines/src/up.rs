@@ -94,6 +94,18 @@ pub fn down(wipe: bool) -> Result<usize> {
     Ok(stopped)
 }
 
+/// Whether any of their processes is there.
+pub fn any_running() -> Result<bool> {
+    Ok(members()?
+        .iter()
+        .any(|m| m.nodes().iter().any(|n| n.pid.is_some())))
+}
+
+/// Whether they hold anything, from now or from before.
+pub fn any_data() -> Result<bool> {
+    Ok(shared::folder()?.exists())
+}
+
 /// Every node, whether it runs or not. Takes a second, to see how busy each is.
 pub fn status() -> Result<Vec<Node>> {
     let members = members()?;

@@ -22,7 +22,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Everything that must hold before a change lands: format, lints, docs, and every test. Installs
-    /// what the tests need first (cached outside the repo).
+    /// what the tests need first (cached outside the repo), and starts the engines unless they run.
     Test {
         /// Only the tests whose names contain this; skips format, lints and docs.
         filter: Option<String>,
@@ -31,6 +31,15 @@ enum Command {
     Engines {
         #[command(subcommand)]
         command: Option<Engines>,
+    },
+    /// Break the suite's processes and engines while devices talk, and check the guarantees.
+    Faults {
+        /// Build with optimizations. Stands before the arguments that are passed on.
+        #[arg(long)]
+        release: bool,
+        /// Passed on: `--help` after `--` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
     },
     /// Fuzz the frame decoders and the session machine with libFuzzer, for as long as is said. The
     /// short form is part of `test`.
@@ -63,13 +72,14 @@ fn main() -> ExitCode {
         Command::Test { filter: None } => check::all(),
         Command::Test {
             filter: Some(filter),
-        } => check::tests(Some(&filter)),
+        } => check::some(&filter),
         Command::Engines { command } => match command {
             None => check::install(),
             Some(Engines::Up) => engines::start(),
             Some(Engines::Down { wipe }) => engines::stop(wipe),
             Some(Engines::Status) => engines::status(),
         },
+        Command::Faults { release, args } => check::faults(release, &args),
         Command::Fuzz { target, seconds } => fuzz::run(&target, seconds),
     };
     match done {
