@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tandem_chassis::{lifecycle::OnEnd, telemetry};
+use tandem_chassis::telemetry;
 use tandem_kernel::SessionId;
 use tandem_proto::{
     client::{ClientFrame, ServerFrame, messenger_server::Messenger, server_frame},
@@ -79,16 +79,14 @@ impl edge_server::Edge for Grpc {
         let (acks, out) = mpsc::channel(64);
         let edge = Arc::clone(&self.0);
         let mut batches = request.into_inner();
-        self.0
-            .lifecycle
-            .spawn("edge deliver", OnEnd::Fine, async move {
-                while let Ok(Some(DeliverBatch { id, deliveries })) = batches.message().await {
-                    edge.deliver(deliveries);
-                    if acks.send(Ok(DeliverAck { id })).await.is_err() {
-                        return;
-                    }
+        self.0.lifecycle.spawn_support("edge deliver", async move {
+            while let Ok(Some(DeliverBatch { id, deliveries })) = batches.message().await {
+                edge.deliver(deliveries);
+                if acks.send(Ok(DeliverAck { id })).await.is_err() {
+                    return;
                 }
-            });
+            }
+        });
         Ok(Response::new(ReceiverStream::new(out)))
     }
 }

@@ -160,7 +160,10 @@ async fn start(
     let ports = settings.server.clone();
     let ops = health::routes(lifecycle.clone(), Some(telemetry.clone()))
         .merge(grpc_health(lifecycle, service.health()));
-    let options = server::Options::for_clients();
+    let options = server::Options {
+        through_drain: true,
+        ..server::Options::for_clients()
+    };
     listen(&doors, lifecycle, ("server.ops", &ports.ops), ops, options).await?;
     let tls = Tls::load(&settings.tls, &doors, lifecycle)?;
     let peers = RemotePeers::new(&settings.peers, doors.clone(), lifecycle, tls.clone())?;
@@ -175,6 +178,8 @@ async fn start(
     let grpc = served.grpc.into_axum_router();
     let options = server::Options {
         tls,
+        // sessions that leave one by one are delivered to until then
+        through_drain: service == Service::Edge,
         ..server::Options::default()
     };
     let port = ("server.listen", ports.listen.as_str());
