@@ -186,15 +186,17 @@ impl Config {
                 self.min_insync, self.replication
             ));
         }
-        if !(1_000..=30_000).contains(&self.request_timeout_ms) {
+        if !(1_000..=20_000).contains(&self.request_timeout_ms) {
             return Err(format!(
-                "kafka.request_timeout_ms is {}: set it to 1000 up to 30000",
+                "kafka.request_timeout_ms is {}: set it to 1000 up to 20000",
                 self.request_timeout_ms
             ));
         }
-        if self.delivery_timeout_ms < self.request_timeout_ms || self.delivery_timeout_ms > 30_000 {
+        if self.delivery_timeout_ms < 2 * self.request_timeout_ms
+            || self.delivery_timeout_ms > 40_000
+        {
             return Err(format!(
-                "kafka.delivery_timeout_ms is {}: set it to at least kafka.request_timeout_ms ({}) and at most 30000",
+                "kafka.delivery_timeout_ms is {}: set it to at least twice kafka.request_timeout_ms ({}) and at most 40000",
                 self.delivery_timeout_ms, self.request_timeout_ms
             ));
         }
@@ -298,7 +300,11 @@ impl Config {
         let mut c = self.client();
         c.set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("delivery.timeout.ms", self.delivery_timeout_ms.to_string())
+            // the other half may have been spent waiting for its turn
+            .set(
+                "delivery.timeout.ms",
+                (self.delivery_timeout_ms / 2).to_string(),
+            )
             .set("request.timeout.ms", self.request_timeout_ms.to_string())
             .set("linger.ms", (self.linger_us as f64 / 1e3).to_string())
             .set(
@@ -312,8 +318,9 @@ impl Config {
             .set("message.max.bytes", self.max_batch().to_string())
             .set(
                 "queue.buffering.max.kbytes",
-                (self.buffer_bytes >> 10).to_string(),
-            );
+                (self.buffer_bytes >> 9).to_string(),
+            )
+            .set("queue.buffering.max.messages", "0");
         self.with_properties(c)
     }
 

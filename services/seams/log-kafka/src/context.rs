@@ -16,7 +16,7 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
-use crate::producer::Slot;
+use crate::lane::Slot;
 
 /// What the group asks of a member, to be answered with [`Context::answer`].
 #[derive(Debug, Clone, PartialEq, Eq)]

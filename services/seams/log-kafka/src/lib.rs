@@ -25,6 +25,7 @@ mod aside;
 mod config;
 mod context;
 mod error;
+mod lane;
 mod member;
 mod metrics;
 mod offsets;

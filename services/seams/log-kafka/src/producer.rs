@@ -1,186 +1,132 @@
 //! Appending: one idempotent producer, replaced when an error has ended it.
-//!
-//! Each record carries a [`Slot`] through librdkafka, which brings its answer back to the call that it came
-//! from. A slot that is dropped answers, too, so that no call waits for ever.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::{BoxFuture, FutureExt};
-use parking_lot::{Mutex, RwLock};
-use rdkafka::{
-    ClientConfig, Message,
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseRecord, Producer as _, ThreadedProducer},
-};
+use parking_lot::RwLock;
+use rdkafka::{ClientConfig, producer::Producer as _};
 use tandem_chassis::Doors;
-use tandem_kernel::{Place, UnixMillis};
-use tandem_log::{Appended, LogError, Record};
-use tokio::sync::oneshot;
+use tandem_log::{LogError, Record};
 
-use crate::{aside::Aside, context::Context, error, metrics};
-
-type Producer = ThreadedProducer<Context>;
-type Answer = Result<Appended, LogError>;
+use crate::{
+    aside::Aside,
+    context::Context,
+    error,
+    lane::{Answer, Call, Lane, Producer},
+    metrics,
+};
 
 /// How much longer than the delivery timeout an answer is waited for.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a poll for deliveries waits for one.
+const POLL: Duration = Duration::from_millis(500);
+/// How often a close looks whether all is answered.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// By topic and partition.
+type Lanes = BTreeMap<Arc<str>, BTreeMap<u32, Arc<Lane>>>;
 
 /// What appends.
-pub struct Appender {
+pub struct Appender(Arc<Shared>);
+
+/// What its lanes share.
+pub struct Shared {
     config: ClientConfig,
-    /// `None` once closed.
-    producer: RwLock<Option<Arc<Producer>>>,
-    max_record: usize,
+    /// The producer and its number; `None` once closed.
+    producer: RwLock<Option<(Arc<Running>, u64)>>,
+    lanes: RwLock<Lanes>,
+    /// A producer is being replaced.
+    replacing: AtomicBool,
+    pub max_record: usize,
+    pub max_buffered: usize,
+    /// Bytes that wait or are on their way.
+    buffered: Arc<AtomicUsize>,
+    closing: AtomicBool,
     timeout: Duration,
     doors: Doors,
     aside: Aside,
-    metrics: Arc<metrics::Appends>,
+    pub metrics: metrics::Appends,
 }
 
-/// A call of `append`.
-#[derive(Debug)]
-struct Call {
-    topic: String,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    answers: Vec<Option<Answer>>,
-    left: usize,
-    done: Option<oneshot::Sender<Vec<Option<Answer>>>>,
-}
-
-/// Where a record's answer belongs.
-#[derive(Debug)]
-pub struct Slot {
-    call: Arc<Call>,
-    index: usize,
-    answered: bool,
-}
-
-impl Slot {
-    fn answer(&mut self, answer: Answer) {
-        if std::mem::replace(&mut self.answered, true) {
-            return;
-        }
-        let mut state = self.call.state.lock();
-        state.answers[self.index] = Some(answer);
-        state.left -= 1;
-        if state.left == 0
-            && let Some(done) = state.done.take()
-        {
-            let _ = done.send(std::mem::take(&mut state.answers));
-        }
-    }
-
-    /// What became of the record.
-    pub fn delivered(mut self, result: &DeliveryResult<'_>) {
-        let answer = match result {
-            Ok(message) => match (
-                u32::try_from(message.partition()),
-                u64::try_from(message.offset()),
-            ) {
-                (Ok(partition), Ok(offset)) => Ok(Appended {
-                    place: Place { partition, offset },
-                    at: UnixMillis(message.timestamp().to_millis().unwrap_or(0)),
-                }),
-                // it had been appended by an earlier try, and the broker has forgotten where
-                _ => Err(error::unavailable("appended, but where is not known")),
-            },
-            Err((KafkaError::MessageProduction(code), message)) => {
-                Err(self.failed(*code, message.payload_len() + message.key_len()))
-            }
-            Err((error, _)) => Err(error::unavailable(error)),
-        };
-        self.answer(answer);
-    }
-
-    fn failed(&self, code: RDKafkaErrorCode, size: usize) -> LogError {
-        match code {
-            RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
-                LogError::TooLarge(size)
-            }
-            _ => error::of_code(code, &self.call.topic),
-        }
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
     }
 }
 
-impl Drop for Slot {
+/// A producer whose deliveries are taken on a thread of its own, until this is dropped.
+struct Running {
+    producer: Arc<Producer>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        self.answer(Err(error::unavailable("the producer ended")));
+        self.ended.store(true, Ordering::Release);
     }
-}
-
-fn size(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|(k, v)| k.len() + v.len());
-    record.key.len() + record.value.len() + headers.sum::<usize>()
 }
 
 impl Appender {
     pub fn new(config: &crate::Config, doors: Doors, aside: Aside) -> Result<Self, LogError> {
-        let this = Self {
+        let shared = Shared {
             config: config.producer(),
             producer: RwLock::default(),
+            lanes: RwLock::default(),
+            replacing: AtomicBool::new(false),
             max_record: config.max_record_bytes,
+            max_buffered: usize::try_from(config.buffer_bytes).unwrap_or(usize::MAX),
+            buffered: Arc::default(),
+            closing: AtomicBool::new(false),
             timeout: Duration::from_millis(config.delivery_timeout_ms),
             doors,
             aside,
-            metrics: Arc::new(metrics::Appends::new()),
+            metrics: metrics::Appends::new(),
         };
-        let first = this.create()?;
-        *this.producer.write() = Some(first);
-        Ok(this)
+        let shared = Arc::new(shared);
+        let first = shared.begin(1)?;
+        *shared.producer.write() = Some((first, 1));
+        Ok(Self(shared))
     }
 
-    fn create(&self) -> Result<Arc<Producer>, LogError> {
-        let producer = self
-            .config
-            .create_with_context(Context::default())
-            .map_err(error::unavailable)?;
-        self.metrics.producers.add(1);
-        Ok(Arc::new(producer))
-    }
-
-    /// See [`tandem_log::Log::append`]. When a record is refused here, so are those of the call that come after
-    /// it in its partition: what is appended again later must not come after what followed it.
+    /// See [`tandem_log::Log::append`]. When a record fails in a way that may pass, so do those of the call that
+    /// still wait: what is appended again later should not come after what followed it.
     pub fn append(
         &self,
         topic: &str,
         records: Vec<(u32, Record)>,
     ) -> BoxFuture<'static, Vec<Answer>> {
-        let count = records.len();
-        let Some(producer) = self.producer.read().clone() else {
-            return std::future::ready(vec![Err(LogError::Closed); count]).boxed();
-        };
+        let (shared, count) = (Arc::clone(&self.0), records.len());
         if count == 0 {
             return std::future::ready(Vec::new()).boxed();
         }
-        let (done, answers) = oneshot::channel();
-        let call = Arc::new(Call {
-            topic: topic.to_owned(),
-            state: Mutex::new(State {
-                answers: vec![None; count],
-                left: count,
-                done: Some(done),
-            }),
-        });
-        let begun = self.doors.clock.monotonic();
-        let (mut bytes, mut refused) = (0, BTreeSet::new());
+        if shared.closing.load(Ordering::Acquire) {
+            return std::future::ready(vec![Err(LogError::Closed); count]).boxed();
+        }
+        let (call, answers) = Call::new(count, Arc::clone(&shared.buffered));
+        let begun = shared.now();
+        let until = begun + shared.timeout / 2;
+        let mut bytes = 0;
+        let mut touched: BTreeMap<u32, Arc<Lane>> = BTreeMap::new();
         for (index, (partition, record)) in records.into_iter().enumerate() {
             bytes += record.key.len() + record.value.len();
-            let slot = Box::new(Slot {
-                call: Arc::clone(&call),
-                index,
-                answered: false,
-            });
-            self.send(&producer, partition, &record, slot, &mut refused);
+            let lane = touched
+                .entry(partition)
+                .or_insert_with(|| shared.lane(topic, partition));
+            lane.push(&shared, (&call, index), record, until);
         }
-        let (clock, metrics) = (Arc::clone(&self.doors.clock), Arc::clone(&self.metrics));
-        let wait = self.timeout + GRACE;
+        for lane in touched.values() {
+            lane.go(&shared);
+        }
         async move {
-            let answers = tokio::time::timeout(wait, answers).await;
+            let answers = tokio::time::timeout(shared.timeout + GRACE, answers).await;
             let lost = || Err(error::unavailable("no answer in time"));
             let answers: Vec<Answer> = match answers {
                 Ok(Ok(answers)) => answers
@@ -190,106 +136,150 @@ impl Appender {
                 _ => std::iter::repeat_with(lost).take(count).collect(),
             };
             let failed = answers.iter().filter(|a| a.is_err()).count();
-            metrics.records.add((count - failed) as u64);
-            metrics.failed.add(failed as u64);
+            shared.metrics.records.add((count - failed) as u64);
+            shared.metrics.failed.add(failed as u64);
             if failed == 0 {
-                metrics.bytes.add(bytes as u64);
+                shared.metrics.bytes.add(bytes as u64);
             }
-            let took = clock.monotonic().saturating_sub(begun);
-            metrics.took.record(took.as_secs_f64());
+            let took = shared.now().saturating_sub(begun);
+            shared.metrics.took.record(took.as_secs_f64());
             answers
         }
         .boxed()
     }
 
-    fn send(
-        &self,
-        producer: &Arc<Producer>,
-        partition: u32,
-        record: &Record,
-        mut slot: Box<Slot>,
-        refused: &mut BTreeSet<u32>,
-    ) {
-        let size = size(record);
-        if size > self.max_record {
-            slot.answer(Err(LogError::TooLarge(size)));
-            return;
-        }
-        let Ok(number) = i32::try_from(partition) else {
-            slot.answer(Err(LogError::NoTopic(slot.call.topic.clone())));
-            return;
+    /// Takes no more appends and waits until those that were taken are answered.
+    pub async fn close(&self) {
+        let shared = &self.0;
+        shared.closing.store(true, Ordering::Release);
+        let answered = async {
+            while shared.buffered.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
         };
-        if refused.contains(&partition) {
-            slot.answer(Err(error::unavailable("the one before it was refused")));
-            return;
+        if tokio::time::timeout(shared.timeout, answered)
+            .await
+            .is_err()
+        {
+            tracing::warn!("appends are given up with the log's close");
         }
-        let call = Arc::clone(&slot.call);
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (key, value) in &record.headers {
-            headers = headers.insert(Header {
-                key,
-                value: Some(&value[..]),
-            });
-        }
-        let mut sent = BaseRecord::with_opaque_to(&call.topic, slot)
-            .partition(number)
-            .key(&record.key[..])
-            .headers(headers);
-        // to a compacted topic, a value of no bytes is the end of its key
-        if !record.value.is_empty() {
-            sent = sent.payload(&record.value[..]);
-        }
-        let Err((error, unsent)) = producer.send(sent) else {
-            return;
+        shared.end();
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        self.0.closing.store(true, Ordering::Release);
+        self.0.end();
+    }
+}
+
+impl Shared {
+    /// Begins a producer.
+    fn begin(self: &Arc<Self>, number: u64) -> Result<Arc<Running>, LogError> {
+        let producer: Producer = self
+            .config
+            .create_with_context(Context::default())
+            .map_err(error::unavailable)?;
+        self.metrics.producers.add(1);
+        let running = Running {
+            producer: Arc::new(producer),
+            ended: Arc::default(),
         };
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        let mut slot = unsent.delivery_opaque;
-        let answer = slot.failed(code, size);
-        if matches!(answer, LogError::Unavailable(_)) {
-            refused.insert(partition);
-        }
-        slot.answer(Err(answer));
-        match code {
-            RDKafkaErrorCode::QueueFull => self.metrics.refused.add(1),
-            RDKafkaErrorCode::Fatal => self.replace(producer),
-            _ => {}
+        let (producer, ended) = (Arc::clone(&running.producer), Arc::clone(&running.ended));
+        let shared = Arc::downgrade(self);
+        self.aside.run(move || {
+            while !ended.load(Ordering::Acquire) {
+                producer.poll(POLL);
+                if producer.client().fatal_error().is_some()
+                    && let Some(shared) = shared.upgrade()
+                {
+                    shared.replace(number);
+                }
+            }
+            // ending it answers what it still had
+            drop(producer);
+        });
+        Ok(Arc::new(running))
+    }
+
+    /// Lets go of the producer.
+    fn end(&self) {
+        let producer = self.producer.write().take();
+        drop(producer);
+        for lane in self.all_lanes() {
+            lane.close();
         }
     }
 
-    /// Begins a new producer in the place of one that an error has ended.
-    fn replace(&self, ended: &Arc<Producer>) {
-        let mut current = self.producer.write();
-        if !current.as_ref().is_some_and(|c| Arc::ptr_eq(c, ended)) {
+    /// The producer and its number; `None` once closed.
+    pub fn producer(&self) -> Option<(Arc<Producer>, u64)> {
+        let current = self.producer.read();
+        let (running, number) = current.as_ref()?;
+        Some((Arc::clone(&running.producer), *number))
+    }
+
+    pub fn now(&self) -> Duration {
+        self.doors.clock.monotonic()
+    }
+
+    fn lane(&self, topic: &str, partition: u32) -> Arc<Lane> {
+        let known = |lanes: &Lanes| lanes.get(topic)?.get(&partition).cloned();
+        if let Some(lane) = known(&self.lanes.read()) {
+            return lane;
+        }
+        let mut lanes = self.lanes.write();
+        let topic: Arc<str> = topic.into();
+        let of_topic = lanes.entry(Arc::clone(&topic)).or_default();
+        let lane = of_topic
+            .entry(partition)
+            .or_insert_with(|| Arc::new(Lane::new(topic, partition)));
+        Arc::clone(lane)
+    }
+
+    fn all_lanes(&self) -> Vec<Arc<Lane>> {
+        let lanes = self.lanes.read();
+        lanes.values().flat_map(|l| l.values().cloned()).collect()
+    }
+
+    /// Begins another producer in the place of this one, which an error has ended.
+    pub fn replace(self: &Arc<Self>, number: u64) {
+        if self.replacing.swap(true, Ordering::AcqRel) {
             return;
+        }
+        let shared = Arc::clone(self);
+        self.aside.run(move || {
+            let replaced = shared.replace_now(number);
+            shared.replacing.store(false, Ordering::Release);
+            if replaced {
+                for lane in shared.all_lanes() {
+                    lane.begin_again(&shared);
+                }
+            }
+        });
+    }
+
+    fn replace_now(self: &Arc<Self>, number: u64) -> bool {
+        let Some((ended, current)) = self.producer() else {
+            return false;
+        };
+        if current != number {
+            return false;
         }
         let reason = ended.client().fatal_error();
         tracing::error!(?reason, "the producer ended; beginning another");
-        match self.create() {
-            Ok(new) => {
-                if let Some(old) = current.replace(new) {
-                    // ending it answers what it still had, and blocks
-                    self.aside.run(move || drop(old));
-                }
-            }
+        let new = match self.begin(number + 1) {
+            Ok(new) => new,
             Err(error) => {
                 tracing::error!(%error, "no new producer; trying again with the next append");
+                return false;
             }
-        }
-    }
-
-    /// Takes no more appends and waits until those that were taken are answered.
-    pub async fn close(&self) {
-        let Some(producer) = self.producer.write().take() else {
-            return;
         };
-        let timeout = self.timeout;
-        let flushed = self.doors.threads.run(move || {
-            let flushed = producer.flush(timeout);
-            drop(producer);
-            flushed
-        });
-        if let Ok(Err(error)) = flushed.await {
-            tracing::warn!(%error, "appends are given up with the log's close");
+        let mut producer = self.producer.write();
+        let open = producer.is_some();
+        if open {
+            *producer = Some((new, number + 1));
         }
+        open
     }
 }

@@ -30,13 +30,17 @@ impl Cluster {
 
     /// The brokers at these addresses.
     pub fn at(brokers: &str) -> Self {
-        let doors = Doors::real();
-        let run = format!("{:016x}", doors.rng.u64());
-        let config = Config {
+        Self::with(Config {
             brokers: brokers.into(),
             create_topics: true,
             ..Config::default()
-        };
+        })
+    }
+
+    /// What this config says.
+    pub fn with(config: Config) -> Self {
+        let doors = Doors::real();
+        let run = format!("{:016x}", doors.rng.u64());
         Self {
             config,
             run,
