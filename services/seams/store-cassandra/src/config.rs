@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_key() {
-        let wrong: [(&str, fn(&mut Config)); 8] = [
+        type Break = fn(&mut Config);
+        let wrong: [(&str, Break); 8] = [
             ("contact_points", |c| c.contact_points = "a:1,".into()),
             ("keyspace", |c| c.keyspace = "Tandem".into()),
             ("password", |c| c.username = "u".into()),

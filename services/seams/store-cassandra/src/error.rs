@@ -60,6 +60,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// An answer that cannot be understood.
+    #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
     pub fn unreadable(reason: impl ToString) -> Self {
         Self {
             kind: Kind::Unreadable,

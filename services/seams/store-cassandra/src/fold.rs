@@ -63,7 +63,7 @@ pub(crate) fn seconds(ttl: Option<Duration>) -> i32 {
 /// The partition that batches change, and what each that has another version than the one before makes of it.
 pub(crate) struct Partition<'a> {
     pub table: Table,
-    pub partition: &'a Bytes,
+    pub key: &'a Bytes,
     pub steps: Vec<(Option<u64>, Folded<'a>)>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn partitions(batches: &[Batch]) -> Vec<Partition<'_>> {
             .or_insert_with(|| {
                 out.push(Partition {
                     table: batch.table,
-                    partition: &batch.partition,
+                    key: &batch.partition,
                     steps: Vec::with_capacity(1),
                 });
                 out.len() - 1

@@ -226,7 +226,7 @@ mod tests {
         for _ in 0..10 {
             let gate = Arc::clone(&gate);
             asked.spawn(async move {
-                let request = tokio::time::sleep(Duration::from_secs(60));
+                let request = tokio::time::sleep(Duration::from_mins(1));
                 let request = async {
                     request.await;
                     Ok(())

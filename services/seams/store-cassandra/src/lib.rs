@@ -49,7 +49,7 @@ use parking_lot::RwLock;
 use scylla::client::session::Session;
 use tandem_chassis::{Doors, Lifecycle};
 use tandem_store::{
-    Batch, Key, MAX_KEY, MAX_VALUE, MAX_VERSION, Op, PutIf, Range, Row, Store, StoreError, Table,
+    Batch, Key, PutIf, Range, Row, Store, StoreError, Table, check_partition, check_value,
 };
 
 use crate::{
@@ -122,46 +122,6 @@ impl CassandraStore {
     }
 }
 
-fn check_key(partition: &[u8], sort: &[u8]) -> Result<(), StoreError> {
-    if partition.is_empty() || partition.len() > MAX_KEY {
-        return Err(StoreError::TooLarge(format!(
-            "a partition key is 1 to {MAX_KEY} octets"
-        )));
-    }
-    if sort.len() > MAX_KEY {
-        return Err(StoreError::TooLarge(format!(
-            "a sort key is at most {MAX_KEY} octets"
-        )));
-    }
-    Ok(())
-}
-
-fn check_value(value: &[u8]) -> Result<(), StoreError> {
-    if value.len() > MAX_VALUE {
-        return Err(StoreError::TooLarge(format!(
-            "a value is at most {MAX_VALUE} octets"
-        )));
-    }
-    Ok(())
-}
-
-fn check_batch(batch: &Batch) -> Result<(), StoreError> {
-    check_key(&batch.partition, &[])?;
-    if batch.version.is_some_and(|v| v > MAX_VERSION) {
-        return Err(StoreError::TooLarge(format!(
-            "a version is at most {MAX_VERSION}"
-        )));
-    }
-    batch.ops.iter().try_for_each(|op| match op {
-        Op::Put { sort, value, .. } => {
-            check_key(&batch.partition, sort)?;
-            check_value(value)
-        }
-        Op::Delete { sort } => check_key(&batch.partition, sort),
-        Op::DeletePartition => Ok(()),
-    })
-}
-
 #[async_trait]
 impl Store for CassandraStore {
     async fn ensure_table(&self, table: Table) -> Result<(), StoreError> {
@@ -179,13 +139,12 @@ impl Store for CassandraStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        check_key(&key.partition, &key.sort)?;
+        key.check()?;
         self.get_one(key).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        keys.iter()
-            .try_for_each(|k| check_key(&k.partition, &k.sort))?;
+        keys.iter().try_for_each(Key::check)?;
         self.get_all(keys).await
     }
 
@@ -195,12 +154,12 @@ impl Store for CassandraStore {
         partition: &[u8],
         range: Range,
     ) -> Result<Vec<Row>, StoreError> {
-        check_key(partition, &[])?;
+        check_partition(partition)?;
         self.read_range(table, partition, &range).await
     }
 
     async fn write(&self, batches: Vec<Batch>) -> Result<(), StoreError> {
-        batches.iter().try_for_each(check_batch)?;
+        batches.iter().try_for_each(Batch::check)?;
         self.write_all(&batches).await
     }
 
@@ -211,7 +170,7 @@ impl Store for CassandraStore {
         value: Bytes,
         ttl: Option<Duration>,
     ) -> Result<PutIf, StoreError> {
-        check_key(&key.partition, &key.sort)?;
+        key.check()?;
         check_value(&value)?;
         self.put_in_turn(key, expected.as_ref(), &value, ttl).await
     }

@@ -114,19 +114,14 @@ impl CassandraStore {
             ..
         } = *put;
         let (part, sort) = (&key.partition, &key.sort);
-        let answer = match put.expected {
-            Some(expected) => {
-                let values = (ttl, value, writer, part, sort, expected);
-                self.session
-                    .execute_unpaged(&statements.put_if, values)
-                    .await?
-            }
-            None => {
-                let values = (ttl, value, writer, part, sort);
-                self.session
-                    .execute_unpaged(&statements.put_if_none, values)
-                    .await?
-            }
+        let answer = if let Some(expected) = put.expected {
+            let values = (ttl, value, writer, part, sort, expected);
+            let statement = &statements.put_if;
+            self.session.execute_unpaged(statement, values).await?
+        } else {
+            let values = (ttl, value, writer, part, sort);
+            let statement = &statements.put_if_none;
+            self.session.execute_unpaged(statement, values).await?
         };
         outcome(answer)
     }

@@ -110,7 +110,7 @@ impl CassandraStore {
             if version.is_none() && folded.clear && folded.puts() {
                 self.write_anew(&partition, &statements, folded).await?;
             } else {
-                self.send(changes(&statements, partition.partition, *version, folded))
+                self.send(changes(&statements, partition.key, *version, folded))
                     .await?;
             }
         }
@@ -127,14 +127,14 @@ impl CassandraStore {
     ) -> Result<(), StoreError> {
         let all = Range::all(CHANGES);
         let there = self
-            .read_range(partition.table, partition.partition, &all)
+            .read_range(partition.table, partition.key, &all)
             .await?;
         let mut one_by_one = Folded {
             clear: false,
             rows: there.iter().map(|row| (&row.sort, Row::Gone)).collect(),
         };
         one_by_one.rows.extend(folded.rows.iter());
-        self.send(changes(statements, partition.partition, None, &one_by_one))
+        self.send(changes(statements, partition.key, None, &one_by_one))
             .await
     }
 

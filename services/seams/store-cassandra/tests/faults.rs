@@ -19,6 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use common::{RUNTIME, connect};
+use tandem_chassis::Doors;
 use tandem_engines::cassandra::{Options, Ring};
 use tandem_store::{Batch, Key, Op, PutIf, Range, Store, StoreError, Table};
 use tandem_store_cassandra::{CassandraStore, Config};
@@ -26,16 +27,20 @@ use tandem_store_cassandra::{CassandraStore, Config};
 const TABLE: Table = Table("faults");
 
 /// Nobody may wait longer than this, whatever stands still.
-const FOR_EVER: Duration = Duration::from_secs(60);
+const FOR_EVER: Duration = Duration::from_mins(1);
 
-/// Starts a ring of one's own, which blocks.
+/// Does to a ring what takes its time.
+async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    Doors::real().threads.run(act).await.unwrap()
+}
+
+/// Starts a ring of one's own.
 async fn private(nodes: usize) -> Arc<Ring> {
     let options = Options {
         nodes,
         ..Options::default()
     };
-    let ring = tokio::task::spawn_blocking(move || Ring::start(&options).unwrap());
-    Arc::new(ring.await.unwrap())
+    Arc::new(blocking(move || Ring::start(&options).unwrap()).await)
 }
 
 async fn on(ring: &Ring, more: Config) -> Arc<CassandraStore> {
@@ -159,20 +164,17 @@ async fn with_nodes_killed_and_paused_nothing_acknowledged_is_lost() {
     ring.kill(0);
     goes_on("the first node is dead").await;
     let again = Arc::clone(&ring);
-    tokio::task::spawn_blocking(move || {
+    blocking(move || {
         again.restart(0).unwrap();
         again.ready().unwrap();
     })
-    .await
-    .unwrap();
+    .await;
     ring.pause(1);
     goes_on("the second node stands still").await;
     ring.resume(1);
     goes_on("the second node is back").await;
     let again = Arc::clone(&ring);
-    tokio::task::spawn_blocking(move || again.ready().unwrap())
-        .await
-        .unwrap();
+    blocking(move || again.ready().unwrap()).await;
     ring.kill(2);
     goes_on("the third node is dead").await;
     stop.store(true, Ordering::Relaxed);
@@ -301,9 +303,7 @@ async fn a_store_whose_cluster_comes_later_waits_for_it() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!connecting.is_finished());
     let again = Arc::clone(&ring);
-    tokio::task::spawn_blocking(move || again.restart(0).unwrap())
-        .await
-        .unwrap();
+    blocking(move || again.restart(0).unwrap()).await;
     let store = tokio::time::timeout(FOR_EVER, connecting).await;
     let store = store.unwrap().unwrap();
     store.ensure_table(TABLE).await.unwrap();

@@ -23,7 +23,7 @@ use parking_lot::RwLock;
 use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd, metrics::Counter};
 use tandem_kernel::UnixMillis;
 use tandem_store::{
-    Batch, Key, MAX_KEY, MAX_VALUE, MAX_VERSION, Op, PutIf, Range, Row, Store, StoreError, Table,
+    Batch, Key, PutIf, Range, Row, Store, StoreError, Table, check_partition, check_value,
 };
 use tokio::sync::oneshot;
 
@@ -225,29 +225,6 @@ fn failed(folder: &Path, error: &fjall::Error) -> StoreError {
     }
 }
 
-fn check_key(partition: &[u8], sort: &[u8]) -> Result<(), StoreError> {
-    if partition.is_empty() || partition.len() > MAX_KEY {
-        return Err(StoreError::TooLarge(format!(
-            "a partition key is 1 to {MAX_KEY} octets"
-        )));
-    }
-    if sort.len() > MAX_KEY {
-        return Err(StoreError::TooLarge(format!(
-            "a sort key is at most {MAX_KEY} octets"
-        )));
-    }
-    Ok(())
-}
-
-fn check_value(value: &[u8]) -> Result<(), StoreError> {
-    if value.len() > MAX_VALUE {
-        return Err(StoreError::TooLarge(format!(
-            "a value is at most {MAX_VALUE} octets"
-        )));
-    }
-    Ok(())
-}
-
 fn get(
     from: &impl Readable,
     table: &Keyspace,
@@ -333,8 +310,7 @@ impl Store for DiskStore {
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        keys.iter()
-            .try_for_each(|k| check_key(&k.partition, &k.sort))?;
+        keys.iter().try_for_each(Key::check)?;
         let (snapshot, now) = (self.db.snapshot(), self.doors.clock.unix());
         if keys.len() <= IN_PLACE {
             return keys
@@ -363,7 +339,7 @@ impl Store for DiskStore {
         partition: &[u8],
         bounds: Range,
     ) -> Result<Vec<Row>, StoreError> {
-        check_key(partition, &[])?;
+        check_partition(partition)?;
         let table = self.tables.get(table.0)?;
         let (snapshot, now) = (self.db.snapshot(), self.doors.clock.unix());
         if bounds.limit <= IN_PLACE {
@@ -380,22 +356,7 @@ impl Store for DiskStore {
     async fn write(&self, batches: Vec<Batch>) -> Result<(), StoreError> {
         for batch in &batches {
             self.tables.get(batch.table.0)?;
-            check_key(&batch.partition, &[])?;
-            if batch.version.is_some_and(|v| v > MAX_VERSION) {
-                return Err(StoreError::TooLarge(format!(
-                    "a version is at most {MAX_VERSION}"
-                )));
-            }
-            for op in &batch.ops {
-                match op {
-                    Op::Put { sort, value, .. } => {
-                        check_key(&batch.partition, sort)?;
-                        check_value(value)?;
-                    }
-                    Op::Delete { sort } => check_key(&batch.partition, sort)?,
-                    Op::DeletePartition => {}
-                }
-            }
+            batch.check()?;
         }
         self.submit(|reply| Job::Write { batches, reply }).await
     }
@@ -408,7 +369,7 @@ impl Store for DiskStore {
         ttl: Option<Duration>,
     ) -> Result<PutIf, StoreError> {
         self.tables.get(key.table.0)?;
-        check_key(&key.partition, &key.sort)?;
+        key.check()?;
         check_value(&value)?;
         let key = key.clone();
         self.submit(|reply| Job::PutIf {

@@ -47,6 +47,43 @@ pub struct Key {
     pub sort: Bytes,
 }
 
+impl Key {
+    /// Whether its parts are of a size that is kept.
+    pub fn check(&self) -> Result<(), StoreError> {
+        check_partition(&self.partition)?;
+        check_sort(&self.sort)
+    }
+}
+
+/// Whether a partition key is of a size that is kept.
+pub fn check_partition(key: &[u8]) -> Result<(), StoreError> {
+    if key.is_empty() || key.len() > MAX_KEY {
+        return Err(StoreError::TooLarge(format!(
+            "a partition key is 1 to {MAX_KEY} octets"
+        )));
+    }
+    Ok(())
+}
+
+fn check_sort(key: &[u8]) -> Result<(), StoreError> {
+    if key.len() > MAX_KEY {
+        return Err(StoreError::TooLarge(format!(
+            "a sort key is at most {MAX_KEY} octets"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a value is of a size that is kept.
+pub fn check_value(value: &[u8]) -> Result<(), StoreError> {
+    if value.len() > MAX_VALUE {
+        return Err(StoreError::TooLarge(format!(
+            "a value is at most {MAX_VALUE} octets"
+        )));
+    }
+    Ok(())
+}
+
 /// A change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
@@ -85,6 +122,26 @@ pub struct Batch {
     /// Rows that are written with versions are never written without, nor with [`Store::put_if`].
     /// At most [`MAX_VERSION`].
     pub version: Option<u64>,
+}
+
+impl Batch {
+    /// Whether all that is in it is of a size that is kept.
+    pub fn check(&self) -> Result<(), StoreError> {
+        check_partition(&self.partition)?;
+        if self.version.is_some_and(|v| v > MAX_VERSION) {
+            return Err(StoreError::TooLarge(format!(
+                "a version is at most {MAX_VERSION}"
+            )));
+        }
+        self.ops.iter().try_for_each(|op| match op {
+            Op::Put { sort, value, .. } => {
+                check_sort(sort)?;
+                check_value(value)
+            }
+            Op::Delete { sort } => check_sort(sort),
+            Op::DeletePartition => Ok(()),
+        })
+    }
 }
 
 /// Which rows of a partition.
