@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
 mod wire;
 
 const INSTALLATION: &str = "kafka-4.3.1";
+/// The classes of a broker that has just started, in the form in which Java maps them: half the
+/// processor time of a start.
+const CLASSES: &str = "kafka-4.3.1-classes";
 const POM: &str = include_str!("kafka/pom.xml");
 const LOG4J: &str = include_str!("kafka/log4j2.yaml");
 const PROPERTIES: &str = include_str!("kafka/server.properties");
@@ -24,6 +28,8 @@ const SECURE: &str = include_str!("kafka/secure.properties");
 const CLUSTER_ID: &str = "dGFuZGVtLXRlc3RzLWthZg";
 /// Written by `format`: what the metadata log begins with (features, SCRAM users). The same for all.
 const BOOTSTRAP: &str = "bootstrap.checkpoint";
+/// How long a broker may take to stop when it writes its classes.
+const WRITE_CLASSES: Duration = Duration::from_mins(2);
 const JVM: [&str; 6] = [
     "-Xmx256m",
     "-Xms64m",
@@ -58,12 +64,17 @@ impl Cluster {
     /// Starts a cluster of one's own, on port 9092 of addresses of its own.
     pub fn start(options: &Options) -> Result<Self> {
         let home = install()?;
+        Self::start_with(home, Classes::Load(classes()?), options)
+    }
+
+    fn start_with(home: PathBuf, classes: Classes, options: &Options) -> Result<Self> {
         let slot = Slot::claim()?;
         let addresses = slot.addresses(options.brokers, &options.places);
         let engine = Kafka {
             home,
             nodes: addresses.iter().map(|_| Ports::default()).collect(),
             addresses,
+            classes,
             keystore: None,
         };
         Self::private(slot, engine, &options.places)
@@ -84,7 +95,7 @@ impl Cluster {
         self.ask_any(|stream| wire::leader(stream, topic, partition))
     }
 
-    fn ask_any<T>(&self, ask: impl Fn(&mut std::net::TcpStream) -> Answer<T>) -> Result<T> {
+    fn ask_any<T>(&self, ask: impl Fn(&mut TcpStream) -> Answer<T>) -> Result<T> {
         let mut why = "no broker runs".to_owned();
         for n in (0..self.len()).filter(|n| self.running(*n)) {
             match self.engine.ask(n, &ask) {
@@ -103,8 +114,26 @@ pub struct Kafka {
     pub(crate) home: PathBuf,
     pub(crate) addresses: Vec<Ipv4Addr>,
     pub(crate) nodes: Vec<Ports>,
+    /// Classes that are mapped at the start, or those to be written at the end.
+    pub(crate) classes: Classes,
     /// With a key and its certificates (PEM), there is a listener for SASL_SSL with SCRAM-SHA-512, too.
     pub(crate) keystore: Option<PathBuf>,
+}
+
+/// What a broker does about its classes, and the file.
+#[derive(Debug)]
+pub(crate) enum Classes {
+    Load(PathBuf),
+    Store(PathBuf),
+}
+
+impl Classes {
+    fn flag(&self) -> String {
+        match self {
+            Self::Load(file) => format!("-XX:SharedArchiveFile={}", file.display()),
+            Self::Store(file) => format!("-XX:ArchiveClassesAtExit={}", file.display()),
+        }
+    }
 }
 
 /// Where one broker listens.
@@ -126,7 +155,7 @@ impl Default for Ports {
 }
 
 impl Kafka {
-    fn ask<T>(&self, n: usize, ask: impl Fn(&mut std::net::TcpStream) -> Answer<T>) -> Answer<T> {
+    fn ask<T>(&self, n: usize, ask: impl Fn(&mut TcpStream) -> Answer<T>) -> Answer<T> {
         let to = SocketAddrV4::new(self.addresses[n], self.nodes[n].plain);
         let mut stream = connect(to).map_err(|e| format!("{to}: {e}"))?;
         ask(&mut stream).map_err(|e| format!("{to}: {e}"))
@@ -193,6 +222,7 @@ impl Engine for Kafka {
         let properties = dir.join("server.properties");
         fs::write(&properties, self.properties(n, data)).at(&properties)?;
         let mut line = java(&self.home, dir)?;
+        line.insert(1, self.classes.flag());
         line.push("kafka.Kafka".into());
         line.push(properties.display().to_string());
         Ok(line)
@@ -227,36 +257,61 @@ pub(crate) fn home() -> Result<PathBuf> {
     install::home(INSTALLATION)
 }
 
-/// The jars, and the outcome of one `format`.
+/// Where the classes are, or will be.
+pub(crate) fn classes() -> Result<PathBuf> {
+    Ok(install::home(CLASSES)?.join("kafka.jsa"))
+}
+
+/// The jars, the outcome of one `format`, and the classes of one start.
 pub(crate) fn install() -> Result<PathBuf> {
     let user = format!(
         "SCRAM-SHA-512=[name={},password={}]",
         shared::USER,
         shared::PASSWORD
     );
-    install::once(INSTALLATION, &format!("{POM}{LOG4J}{user}"), |home| {
+    let home = install::once(INSTALLATION, &format!("{POM}{LOG4J}{user}"), |home| {
         install::jars(POM, home)?;
         let log4j = home.join("log4j2.yaml");
         fs::write(&log4j, LOG4J).at(&log4j)?;
-        let template = Kafka {
-            home: home.to_owned(),
-            addresses: vec![Ipv4Addr::LOCALHOST],
-            nodes: vec![Ports::default()],
-            keystore: None,
+        format_once(home, &user)
+    })?;
+    let java = install::java()?;
+    install::once(CLASSES, &format!("{POM}{}", java.display()), |dir| {
+        let file = dir.join("kafka.jsa");
+        let one = Options {
+            brokers: 1,
+            ..Options::default()
         };
-        let data = home.join("format");
-        let properties = home.join("format.properties");
-        fs::write(&properties, template.properties(0, &data)).at(&properties)?;
-        let line = java(home, home)?;
-        let mut format = Command::new(&line[0]);
-        format.args(&line[1..]).arg("kafka.tools.StorageTool");
-        format
-            .args(["format", "-t", CLUSTER_ID, "-c"])
-            .arg(&properties);
-        install::run(format.args(["--add-scram", &user]))?;
-        let bootstrap = home.join(BOOTSTRAP);
-        fs::rename(data.join(BOOTSTRAP), &bootstrap).at(&bootstrap)
-    })
+        let cluster = Cluster::start_with(home.clone(), Classes::Store(file.clone()), &one)?;
+        if let Some(broker) = cluster.process(0) {
+            broker.terminate(WRITE_CLASSES);
+        }
+        fs::metadata(&file).at(&file).map(drop)
+    })?;
+    Ok(home)
+}
+
+/// Runs `kafka-storage format` for the sake of the one file that is not plain text.
+fn format_once(home: &Path, user: &str) -> Result<()> {
+    let template = Kafka {
+        home: home.to_owned(),
+        addresses: vec![Ipv4Addr::LOCALHOST],
+        nodes: vec![Ports::default()],
+        classes: Classes::Load(PathBuf::new()),
+        keystore: None,
+    };
+    let data = home.join("format");
+    let properties = home.join("format.properties");
+    fs::write(&properties, template.properties(0, &data)).at(&properties)?;
+    let line = java(home, home)?;
+    let mut format = Command::new(&line[0]);
+    format.args(&line[1..]).arg("kafka.tools.StorageTool");
+    format
+        .args(["format", "-t", CLUSTER_ID, "-c"])
+        .arg(&properties);
+    install::run(format.args(["--add-scram", user]))?;
+    let bootstrap = home.join(BOOTSTRAP);
+    fs::rename(data.join(BOOTSTRAP), &bootstrap).at(&bootstrap)
 }
 
 /// The beginning of a command line. What its libraries unpack goes to `tmp`, so that nothing stays behind.

@@ -15,7 +15,7 @@ use crate::{
     error::{At, Error, Result},
     fleet::{Answer, Engine, Fleet, Place},
     install,
-    kafka::{self, Kafka, Ports},
+    kafka::{self, Classes, Kafka, Ports},
     process::Process,
     redis::{Clustered, Single},
     shared, slot,
@@ -180,6 +180,7 @@ fn members() -> Result<Vec<Box<dyn Member>>> {
     };
     let kafka = Kafka {
         home: kafka::home()?,
+        classes: Classes::Load(kafka::classes()?),
         addresses: vec![local; 3],
         nodes: (0..3).map(ports).collect(),
         keystore: Some(certs.keystore()),
