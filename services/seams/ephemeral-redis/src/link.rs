@@ -6,11 +6,12 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use redis::{
     Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
     ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, aio::SendError,
-    cluster::ClusterClient, cluster_async::ClusterConnection, io::tcp::TcpSettings,
+    io::tcp::TcpSettings,
 };
 use tandem_chassis::Doors;
 
 use crate::{
+    cluster::Cluster,
     config::{Config, Mode, split},
     metrics::Metrics,
     single::Single,
@@ -112,16 +113,16 @@ fn node(address: &str, config: &Config) -> Result<ConnectionInfo, String> {
         .into_connection_info()
         .map(|info| {
             info.set_redis_settings(settings)
-                .set_tcp_settings(tcp(config.connect_timeout() + config.answer_timeout()))
+                .set_tcp_settings(tcp(config))
         })
         .map_err(|e| format!("redis.addresses: {e}"))
 }
 
-/// A peer that takes nothing for `silence` is given up, so that a cut is over soon after the network is back.
-fn tcp(silence: Duration) -> TcpSettings {
+/// A peer that takes nothing is given up, so that a cut is over soon after the network is back.
+pub(crate) fn tcp(config: &Config) -> TcpSettings {
     TcpSettings::default()
         .set_nodelay(true)
-        .set_user_timeout(silence)
+        .set_user_timeout(config.connect_timeout() + config.answer_timeout())
 }
 
 /// Counts connections that are lost.
@@ -140,7 +141,7 @@ pub(crate) fn counting(
 /// An open way.
 pub(crate) enum Link {
     Single(Box<Single>),
-    Cluster(ClusterConnection),
+    Cluster(Box<Cluster>),
 }
 
 impl Link {
@@ -159,28 +160,15 @@ impl Link {
                 return Ok(Self::Single(Box::new(single)));
             }
         }
-        let mut builder = ClusterClient::builder(nodes)
-            .use_protocol(ProtocolVersion::RESP3)
-            .connection_timeout(config.connect_timeout())
-            .response_timeout(config.answer_timeout())
-            .tcp_settings(tcp(config.connect_timeout() + config.answer_timeout()))
-            .min_retry_wait(20)
-            .max_retry_wait(250)
-            .push_sender(counting(metrics));
-        if let Some(certificates) = certificates {
-            builder = builder.certs(certificates);
-        }
-        let client = builder.build()?;
-        let connection = client.get_async_connection().await?;
-        metrics.connects.add(1);
-        Ok(Self::Cluster(connection))
+        let cluster = Cluster::open(config, nodes, certificates, doors, metrics).await?;
+        Ok(Self::Cluster(Box::new(cluster)))
     }
 
     /// Sends a command to the primary that holds its key.
     pub(crate) async fn send<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         match self {
             Self::Single(single) => single.send(command).await,
-            Self::Cluster(connection) => command.query_async(&mut connection.clone()).await,
+            Self::Cluster(cluster) => cluster.send(command).await,
         }
     }
 }

@@ -12,7 +12,6 @@ use futures::future::join_all;
 use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind};
 use tandem_ephemeral::{Ephemeral, EphemeralError, Reach, Renewal, Session, UserStatus};
 use tandem_kernel::{Address, EdgeId, SessionId};
-use tandem_proto::client::{DeviceClass, Status};
 use tokio::time::timeout;
 
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
     bucket::{BUCKETS, bucket_of, grouped},
     link::Fault,
     metrics::Operation,
+    reply::{Told, reach, same_length, session_id, status, value},
     script::Script,
 };
 
@@ -33,9 +33,6 @@ pub(crate) struct Known {
     epoch: u64,
     buckets: Vec<(u64, u64)>,
 }
-
-/// A status as a script says it: status, class, message, version.
-type Told = Option<(i32, i32, String, u64)>;
 
 impl RedisEphemeral {
     /// Runs a script in one bucket.
@@ -387,49 +384,4 @@ fn together(epochs: impl Iterator<Item = u64>) -> u64 {
 
 fn no_script(error: &redis::RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-}
-
-fn value<T: FromRedisValue>(value: redis::Value) -> Result<T, Fault> {
-    redis::from_redis_value(value).map_err(|e| Fault::Corrupt(e.to_string()))
-}
-
-fn session_id(octets: &[u8]) -> Result<SessionId, Fault> {
-    SessionId::from_slice(octets).map_err(|e| Fault::Corrupt(e.to_string()))
-}
-
-fn same_length<A, B>(asked: &[A], answered: &[B]) -> Result<(), Fault> {
-    if asked.len() == answered.len() {
-        Ok(())
-    } else {
-        Err(Fault::Corrupt("fewer answers than users".to_owned()))
-    }
-}
-
-/// Sessions, attached ones, and (place of its edge, id) of each live one.
-fn reach(answer: Vec<redis::Value>, edges: &[EdgeId]) -> Result<Reach, Fault> {
-    let mut answer = answer.into_iter();
-    let mut next = || answer.next().unwrap_or(redis::Value::Nil);
-    let mut reach = Reach {
-        sessions: value(next())?,
-        attached: value(next())?,
-        live: Vec::new(),
-    };
-    while let Some(place) = value::<Option<usize>>(next())? {
-        let id = session_id(&value::<Vec<u8>>(next())?)?;
-        // a session of an edge that the store knows no more is not reached
-        if let Some(edge) = edges.get(place).filter(|e| !e.as_str().is_empty()) {
-            reach.live.push((edge.clone(), id));
-        }
-    }
-    Ok(reach)
-}
-
-fn status(told: Told) -> Option<UserStatus> {
-    let (status, class, message, version) = told?;
-    Some(UserStatus {
-        status: Status::try_from(status).unwrap_or_default(),
-        message,
-        class: DeviceClass::try_from(class).unwrap_or_default(),
-        version,
-    })
 }

@@ -146,8 +146,8 @@ fn holders(cluster: &Cluster, prefix: &str, user: &Address) -> (usize, usize) {
         !found.is_empty()
     };
     let primary = *primaries.iter().find(|n| holds(n)).unwrap();
-    let replicas = (0..cluster.len()).filter(|n| !primaries.contains(n));
-    let replica = replicas.filter(holds).next().unwrap();
+    let mut replicas = (0..cluster.len()).filter(|n| !primaries.contains(n));
+    let replica = replicas.find(holds).unwrap();
     (primary, replica)
 }
 
@@ -217,4 +217,24 @@ async fn a_primary_that_is_replaced_is_noticed_and_what_it_took_along_heals() {
     cluster.ready().unwrap();
     let renewed = store.renew(&edge(1), again.epoch).await.unwrap();
     assert_eq!(renewed.epoch, again.epoch);
+}
+
+#[tokio::test]
+async fn a_primary_that_stands_still_is_replaced_and_asked_no_more() {
+    let cluster = Cluster::start(&Options::default()).unwrap();
+    let config = config(&cluster.addresses());
+    let store = connect(&config).await;
+    let first = store.renew(&edge(1), 0).await.unwrap();
+    let all = sessions(100);
+    store.put(&all).await.unwrap();
+    let (primary, _) = holders(&cluster, &config.key_prefix, &all[0].user);
+    cluster.pause(primary);
+    let renew = async || store.renew(&edge(1), first.epoch).await;
+    let again = insist("renewal while the old primary stands still", renew).await;
+    assert_ne!(again.epoch, first.epoch);
+    store.put(&all).await.unwrap();
+    assert_eq!(reached(&*store, &all).await, 100);
+    cluster.resume(primary);
+    cluster.ready().unwrap();
+    assert_eq!(reached(&*store, &all).await, 100);
 }

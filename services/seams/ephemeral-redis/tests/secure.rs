@@ -19,6 +19,7 @@ use std::{
 use common::{connect, edge, reach, session, unique, user};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tandem_chassis::{Doors, Lifecycle};
+use tandem_engines::redis::{Cluster, Options};
 use tandem_ephemeral::Ephemeral;
 use tandem_ephemeral_redis::{COMMANDS, Config, ConnectError, Mode, RedisEphemeral};
 use tandem_kernel::SessionId;
@@ -91,8 +92,8 @@ async fn everything(store: &dyn Ephemeral) {
     let one = session(1, alice.clone(), edge.clone());
     store.put(std::slice::from_ref(&one)).await.unwrap();
     assert_eq!(reach(store, &alice).await.live, [(edge.clone(), one.id)]);
-    assert_eq!(store.due(10).await.unwrap(), [alice.clone()]);
     let users = [alice.clone()];
+    assert_eq!(store.due(10).await.unwrap(), users);
     assert_eq!(store.settle(&users).await.unwrap().len(), 1);
     assert!(store.statuses(&users).await.unwrap()[0].is_some());
     assert!(store.renumber(&users).await.unwrap()[0].is_some());
@@ -177,7 +178,7 @@ async fn an_acl_user_with_the_documented_rule_does_everything_over_mutual_tls() 
 
 #[tokio::test]
 async fn on_a_cluster_the_same_rule_suffices() {
-    let cluster = tandem_engines::redis::Cluster::start(&Default::default()).unwrap();
+    let cluster = Cluster::start(&Options::default()).unwrap();
     let prefix = unique("secure");
     for n in 0..cluster.len() {
         let rule =
