@@ -64,9 +64,10 @@ impl Conversation {
             work.head_dirty = true;
             return Outcome::Marked;
         }
-        if let Err(reason) = fold_target(work, seq, &event.sender, kind, &withheld_from) {
-            return Outcome::Void(reason);
-        }
+        let late = match fold_target(work, seq, &event.sender, kind, &withheld_from) {
+            Ok(folded) => folded == Folded::TooLate,
+            Err(reason) => return Outcome::Void(reason),
+        };
         let counts = matches!(kind, Kind::Text(_) | Kind::Nudge(_));
 
         self.choose_bucket(work, limits, seq, at_ms);
@@ -86,13 +87,16 @@ impl Conversation {
         event.at_ms = at_ms;
         event.conversation = String::new();
         event.folded = None;
-        let row = EventRow {
+        let mut row = EventRow {
             event: Some(event),
             count: self.head.count,
             withheld_from,
             fold: None,
             hidden: self.hidden_counts(),
         };
+        if late {
+            blank(&mut row);
+        }
         work.rows.insert(
             seq,
             Slot {
@@ -238,6 +242,16 @@ impl Conversation {
     }
 }
 
+/// What an edit, a delete or a reaction came to.
+#[derive(PartialEq, Eq)]
+enum Folded {
+    /// It shows in its target.
+    In,
+    /// It was admitted while its target was being deleted: it is kept like any other event, wordless, and shows
+    /// nowhere.
+    TooLate,
+}
+
 /// Folds an edit, a delete or a reaction into its target's row. Other kinds have none.
 fn fold_target(
     work: &mut Work,
@@ -245,12 +259,12 @@ fn fold_target(
     sender: &str,
     kind: &Kind,
     withheld_from: &[String],
-) -> Result<(), &'static str> {
+) -> Result<Folded, &'static str> {
     let (target, own) = match kind {
         Kind::Edit(e) => (e.target, true),
         Kind::Delete(d) => (d.target, true),
         Kind::Reaction(r) => (r.target, false),
-        _ => return Ok(()),
+        _ => return Ok(Folded::In),
     };
     let row = match work.rows.get_mut(&target) {
         Some(slot) if is_text(&slot.row) => slot,
@@ -261,7 +275,7 @@ fn fold_target(
     }
     let fold = row.row.fold.get_or_insert_default();
     if fold.deleted_seq != 0 && fold.deleted_seq < seq && !matches!(kind, Kind::Delete(_)) {
-        return Err("the message is deleted");
+        return Ok(Folded::TooLate);
     }
     let size = match own_len(kind) {
         0 => 0,
@@ -290,7 +304,7 @@ fn fold_target(
             }
         }
     }
-    Ok(())
+    Ok(Folded::In)
 }
 
 /// Octets that an edit, delete or reaction adds to its target's row, about.

@@ -69,16 +69,7 @@ impl Core {
                 user: t.user,
                 active: t.active,
             }),
-            Some(Frame::Presence(p)) => {
-                if let Some(contact) = self.contacts.get_mut(&p.user) {
-                    let known = contact.presence.as_ref().map_or(0, |k| k.version);
-                    if p.version != 0 && p.version < known {
-                        return;
-                    }
-                    contact.presence = Some(p.clone());
-                }
-                self.updates.push(Update::Presence(p));
-            }
+            Some(Frame::Presence(p)) => self.on_presence(p),
             Some(Frame::Response(r)) => self.on_response(r),
             Some(Frame::Contact(c)) => {
                 if let Some(c) = c.contact {
@@ -102,6 +93,7 @@ impl Core {
         self.vapid = welcome.vapid_public_key;
         if !welcome.resumed {
             self.synced = false;
+            self.live_presences.clear();
             (self.last_n, self.acked_n) = (n, n);
             // an unfinished resync's targets are named again by the heads to come
             for track in self.tracks.values_mut() {

@@ -12,8 +12,8 @@ use std::{
 
 use tandem_kernel::{Address, ConversationId, event::Body};
 use tandem_proto::client::{
-    ClientFrame, Contact, Hello, Limits, PageRequest, Problem, Received, Request, Resume, Submit,
-    client_frame, request, response,
+    ClientFrame, Contact, Hello, Limits, PageRequest, Presence, Problem, Received, Request, Resume,
+    Submit, client_frame, request, response,
 };
 
 mod frames;
@@ -81,6 +81,9 @@ pub struct Core {
     tracks: BTreeMap<String, Track>,
     contacts: BTreeMap<String, Contact>,
     contacts_known: bool,
+    /// What came live in this session, by user: every later change does, too, so an answer that was on its way
+    /// knows nothing newer.
+    live_presences: BTreeMap<String, Presence>,
     outbox: Outbox,
     /// Sends to an address whose domain is not known before the first Welcome: (to, id, body, time).
     unaddressed: Vec<(String, String, Body, i64)>,
@@ -128,6 +131,7 @@ impl Core {
             tracks: BTreeMap::new(),
             contacts: BTreeMap::new(),
             contacts_known: false,
+            live_presences: BTreeMap::new(),
             outbox: Outbox::default(),
             unaddressed: Vec::new(),
             connected: false,

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, mem};
 
 use tandem_proto::client::{
-    Contact, Head, Heads, Page, PageRequest, Problem, Response, contact, request, response,
+    Contact, Head, Heads, Page, PageRequest, Presence, Problem, Response, contact, request,
+    response,
 };
 
 use super::{
@@ -136,7 +137,8 @@ impl Core {
                     let listed: BTreeSet<&String> = all.contacts.iter().map(|c| &c.user).collect();
                     self.contacts.retain(|user, _| listed.contains(user));
                     for contact in all.contacts {
-                        self.on_contact(contact);
+                        let kept = self.keep_answered(contact);
+                        self.updates.push(Update::Contact(kept));
                     }
                 }
             }
@@ -159,7 +161,7 @@ impl Core {
                     }
                     (Ok(response::Result::Contacts(all)), _) => {
                         for contact in &mut all.contacts {
-                            *contact = self.keep_contact(mem::take(contact));
+                            *contact = self.keep_answered(mem::take(contact));
                         }
                     }
                     _ => {}
@@ -281,27 +283,50 @@ impl Core {
     }
 
     /// Keeps a relation, and gives it back as it is kept: what is known of a contact's presence stays when
-    /// the relation is told without, or with an older one (an answer may be overtaken by what comes live).
+    /// the relation is told without.
     fn keep_contact(&mut self, mut contact: Contact) -> Contact {
         if contact.state() == contact::State::None {
             self.contacts.remove(&contact.user);
             return contact;
         }
-        if contact.state() == contact::State::Mutual
-            && let Some(known) = self.contacts.get(&contact.user)
-            && let Some(presence) = &known.presence
-            && contact
-                .presence
-                .as_ref()
-                .is_none_or(|told| told.version != 0 && told.version < presence.version)
-        {
-            contact.presence = Some(presence.clone());
+        if contact.presence.is_none() && contact.state() == contact::State::Mutual {
+            contact.presence = self.known_presence(&contact.user);
         }
         self.contacts.insert(contact.user.clone(), contact.clone());
         contact
     }
 
+    /// Keeps a relation of an answer, which what came live may have overtaken.
+    fn keep_answered(&mut self, mut contact: Contact) -> Contact {
+        if contact.state() == contact::State::Mutual
+            && let Some(presence) = self.live_presences.get(&contact.user)
+        {
+            contact.presence = Some(presence.clone());
+        }
+        self.keep_contact(contact)
+    }
+
+    fn known_presence(&self, user: &str) -> Option<Presence> {
+        self.contacts.get(user)?.presence.clone()
+    }
+
+    pub(super) fn on_presence(&mut self, presence: Presence) {
+        let known = self.live_presences.get(&presence.user);
+        let known = known.or_else(|| self.contacts.get(&presence.user)?.presence.as_ref());
+        if presence.version != 0 && known.is_some_and(|k| presence.version < k.version) {
+            return;
+        }
+        if let Some(contact) = self.contacts.get_mut(&presence.user) {
+            contact.presence = Some(presence.clone());
+        }
+        let user = presence.user.clone();
+        self.live_presences.insert(user, presence.clone());
+        self.updates.push(Update::Presence(presence));
+    }
+
     pub(super) fn on_contact(&mut self, contact: Contact) {
+        // it tells of the presence itself
+        self.live_presences.remove(&contact.user);
         let kept = self.keep_contact(contact);
         self.updates.push(Update::Contact(kept));
     }

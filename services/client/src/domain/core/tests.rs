@@ -515,6 +515,32 @@ fn a_contact_who_is_told_without_presence_keeps_the_one_that_is_known() {
     );
 }
 
+#[test]
+fn what_came_live_is_newer_than_an_answer_that_was_on_its_way() {
+    let mut core = opened(Pages::All);
+    let live = Presence {
+        user: "bob@x.test".into(),
+        version: 7,
+        ..Presence::default()
+    };
+    core.on_frame(frame(1, Frame::Presence(live.clone())), Duration::ZERO);
+    // settled before anything was known of him
+    let answered = Contact {
+        user: "bob@x.test".into(),
+        state: contact::State::Mutual.into(),
+        presence: Some(Presence {
+            version: 0,
+            ..live.clone()
+        }),
+        ..Contact::default()
+    };
+    let contacts = vec![answered];
+    let answer_1 = answer(1, response::Result::Contacts(Contacts { contacts }));
+    core.on_frame(answer_1, Duration::ZERO);
+    let known: Vec<_> = core.contacts().map(|c| c.presence.clone()).collect();
+    assert_eq!(known, [Some(live)]);
+}
+
 /// An edge with its history: connects, is cut off and comes back at any step, and the device must end
 /// up with everything, once.
 #[derive(Debug, Clone, Copy)]
