@@ -37,7 +37,13 @@ impl Process {
     /// The living process of that pid.
     pub fn of(pid: i32) -> Option<Self> {
         let stat = Stat::read(pid)?;
-        let alive = !matches!(stat.state, 'Z' | 'X');
+        // one whose other threads have not ended yet still holds its ports
+        let ending = || fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|t| t.count() > 1);
+        let alive = match stat.state {
+            'X' => false,
+            'Z' => ending(),
+            _ => true,
+        };
         alive.then_some(Self {
             pid,
             started: stat.started,

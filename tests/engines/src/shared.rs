@@ -1,8 +1,12 @@
 //! Where the shared engines listen, and who may. `cargo xtask engines up` starts them.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
-use crate::{certs::Certs, error::Result, install};
+use crate::{
+    certs::Certs,
+    error::{At, Result},
+    install,
+};
 
 /// Three brokers, plain text.
 pub const KAFKA: &str = "127.0.0.1:29091,127.0.0.1:29092,127.0.0.1:29093";
@@ -33,6 +37,19 @@ pub const PASSWORD: &str = "engines-of-the-tests";
 /// The certificate authority of the secure ones (PEM).
 pub fn ca_file() -> Result<PathBuf> {
     Ok(certs()?.ca())
+}
+
+/// A config of `tandem` (TOML) with the sections for the engines without TLS: the rest of it, a person
+/// who tries the production shape adds. Written anew each time.
+pub fn config_file() -> Result<PathBuf> {
+    let file = folder()?.join("tandem.toml");
+    let ring = CASSANDRA_RING.join(",");
+    let text = format!(
+        "[kafka]\nbrokers = {KAFKA:?}\n\n[redis]\naddresses = {REDIS_CLUSTER:?}\n\n\
+         [cassandra]\ncontact_points = {ring:?}\n"
+    );
+    fs::write(&file, text).at(&file)?;
+    Ok(file)
 }
 
 pub(crate) fn certs() -> Result<Certs> {

@@ -25,6 +25,11 @@ pub fn start() -> Result<()> {
     println!("  TLS, password   {}", shared::CASSANDRA);
     println!("user, password    {} {}", shared::USER, shared::PASSWORD);
     println!("authority         {}", shared::ca_file()?.display());
+    let tandem = "cargo run --release --features engines --";
+    let config = shared::config_file()?;
+    println!("\nTo try the services on them, make their topics and tables:");
+    println!("  {tandem} migrate --config {}", config.display());
+    println!("then start `{tandem} accounts`, `… edge` and so on with the same file.");
     Ok(())
 }
 
