@@ -10,6 +10,9 @@ use crate::domain::conversation::Limits;
 pub struct Config {
     /// Most records that are handled, written and committed together.
     pub group_records: usize,
+    /// About how many bytes of records are handled together, so that what one conversation gets of them is
+    /// a write that the store takes.
+    pub group_bytes: usize,
     /// While nobody waits for a sync, groups begin at least this far apart, in milliseconds: fewer and
     /// larger writes where events are few. 0: at once.
     pub linger_ms: u64,
@@ -42,6 +45,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             group_records: 4_096,
+            group_bytes: 1 << 20,
             linger_ms: 50,
             bucket_events: 1_000,
             bucket_days: 30,
@@ -67,6 +71,7 @@ impl Config {
             Err(format!("history.{key} is {value}: write {least} to {most}"))
         }
         within("group_records", self.group_records as u64, 1, 100_000)?;
+        within("group_bytes", self.group_bytes as u64, 65_536, 4 << 20)?;
         within("linger_ms", self.linger_ms, 0, 1_000)?;
         within("bucket_events", self.bucket_events, 1, 100_000)?;
         within("bucket_days", self.bucket_days.into(), 1, 366)?;

@@ -141,6 +141,8 @@ impl Consumer {
             pending: Vec::new(),
             count: 0,
             most: self.config.group_records,
+            bytes: 0,
+            most_bytes: self.config.group_bytes,
             held: None,
             failed: None,
         };
@@ -277,10 +279,8 @@ impl Consumer {
             committed_at,
             began_at: _,
         } = session;
-        let records = std::mem::take(&mut intake.pending);
-        self.metrics
-            .group
-            .record(std::mem::take(&mut intake.count) as f64);
+        let (count, records) = intake.group();
+        self.metrics.group.record(count as f64);
         let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
         for (partition, records) in &records {
             if let Some(last) = records.last() {

@@ -8,6 +8,9 @@ pub(crate) struct Intake {
     pub pending: Vec<(u32, Vec<Stored>)>,
     pub count: usize,
     pub most: usize,
+    /// Octets of keys and values that are not handled yet.
+    pub bytes: usize,
+    pub most_bytes: usize,
     /// Partitions that came or went, after what is pending. Nothing more is read before it is handled.
     pub held: Option<Next>,
     pub failed: Option<LogError>,
@@ -19,12 +22,14 @@ impl Intake {
         match next {
             Ok(Next::Records(partition, records)) => {
                 self.count += records.len();
+                self.bytes += octets(&records);
                 self.pending.push((partition, records));
             }
             Ok(Next::Revoked(lost)) => {
                 // another reads them again
                 self.pending.retain(|(p, _)| !lost.contains(p));
                 self.count = self.pending.iter().map(|(_, r)| r.len()).sum();
+                self.bytes = self.pending.iter().map(|(_, r)| octets(r)).sum();
                 self.held = Some(Next::Revoked(lost));
             }
             Ok(assigned) => self.held = Some(assigned),
@@ -34,7 +39,15 @@ impl Intake {
 
     /// Whether more may be read.
     pub fn open(&self) -> bool {
-        self.held.is_none() && self.failed.is_none() && self.count < self.most
+        let room = self.count < self.most && self.bytes < self.most_bytes;
+        self.held.is_none() && self.failed.is_none() && room
+    }
+
+    /// Takes out what is pending.
+    pub fn group(&mut self) -> (usize, Vec<(u32, Vec<Stored>)>) {
+        self.bytes = 0;
+        let count = std::mem::take(&mut self.count);
+        (count, std::mem::take(&mut self.pending))
     }
 
     /// Partitions that are another's, which the reader has not heard of yet.
@@ -57,4 +70,9 @@ impl Intake {
             }
         }
     }
+}
+
+fn octets(records: &[Stored]) -> usize {
+    let of = |r: &Stored| r.record.key.len() + r.record.value.len();
+    records.iter().map(of).sum()
 }

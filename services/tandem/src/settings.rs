@@ -114,7 +114,12 @@ impl ConfigArgs {
             file: self.config.clone(),
             env: environment(),
             flags: self.set.clone(),
-            open: &["accounts.plans", "accounts.brands", "kafka.properties", "cassandra.compaction"],
+            open: &[
+                "accounts.plans",
+                "accounts.brands",
+                "kafka.properties",
+                "cassandra.compaction",
+            ],
         };
         let loaded = sources.load::<Settings>()?;
         loaded.value.validate().map_err(ConfigError::Invalid)?;
