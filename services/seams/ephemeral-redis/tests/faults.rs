@@ -133,9 +133,8 @@ async fn leases_and_moments_of_before_the_clock_jumped_back_do_not_last() {
     assert_eq!(reached(&*store, &sessions(1)).await, 1);
 }
 
-/// The primary that holds a user's state, and its replica.
-fn holders(cluster: &Cluster, prefix: &str, user: &Address) -> (usize, usize) {
-    let primaries = cluster.primaries();
+/// The primary that holds a user's state, and its replica, once that has it too.
+async fn holders(cluster: &Cluster, prefix: &str, user: &Address) -> (usize, usize) {
     let holds = |n: &usize| {
         let client = redis::Client::open(format!("redis://{}", cluster.address(*n))).unwrap();
         let mut plain = client.get_connection().unwrap();
@@ -145,10 +144,17 @@ fn holders(cluster: &Cluster, prefix: &str, user: &Address) -> (usize, usize) {
             .unwrap();
         !found.is_empty()
     };
-    let primary = *primaries.iter().find(|n| holds(n)).unwrap();
-    let mut replicas = (0..cluster.len()).filter(|n| !primaries.contains(n));
-    let replica = replicas.find(holds).unwrap();
-    (primary, replica)
+    insist("replication", async || {
+        let primaries = cluster.primaries();
+        let (primary, replica): (Vec<_>, Vec<_>) = (0..cluster.len())
+            .filter(holds)
+            .partition(|n| primaries.contains(n));
+        match (&primary[..], &replica[..]) {
+            ([primary], [replica]) => Ok((*primary, *replica)),
+            held => Err(format!("held by {held:?}")),
+        }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -162,7 +168,7 @@ async fn a_primary_that_is_replaced_is_noticed_and_what_it_took_along_heals() {
     assert_eq!(reached(&*store, &all).await, 200);
 
     // the last writes never reach the replica: one session registered, one removed
-    let (primary, replica) = holders(&cluster, &config.key_prefix, &all[0].user);
+    let (primary, replica) = holders(&cluster, &config.key_prefix, &all[0].user).await;
     let gone = all.remove(0);
     cluster.pause(replica);
     cluster.ask(primary, "CLIENT KILL TYPE replica").unwrap();
@@ -227,7 +233,7 @@ async fn a_primary_that_stands_still_is_replaced_and_asked_no_more() {
     let first = store.renew(&edge(1), 0).await.unwrap();
     let all = sessions(100);
     store.put(&all).await.unwrap();
-    let (primary, _) = holders(&cluster, &config.key_prefix, &all[0].user);
+    let (primary, _) = holders(&cluster, &config.key_prefix, &all[0].user).await;
     cluster.pause(primary);
     let renew = async || store.renew(&edge(1), first.epoch).await;
     let again = insist("renewal while the old primary stands still", renew).await;
