@@ -11,6 +11,8 @@ use std::{
     process::Command,
 };
 
+use nix::unistd::geteuid;
+
 use crate::{
     error::{At, Error, Result},
     fleet::Place,
@@ -43,6 +45,9 @@ struct Host {
 impl Net {
     /// A bridge with a namespace for each name.
     pub fn new(names: &[&str]) -> Result<Self> {
+        if !geteuid().is_root() {
+            return Err(Error::Missing("network namespaces: run as root".into()));
+        }
         let (ip, nft) = install::netns_tools()?;
         let mut net = Self {
             slot: Slot::claim()?,

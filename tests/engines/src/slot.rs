@@ -97,8 +97,8 @@ fn clear_dead(private: &Path) -> Result<usize> {
     for entry in fs::read_dir(private).at(private)?.flatten() {
         let dir = entry.path();
         let owner = Process::load(&dir.join(OWNER));
-        if dir.is_dir() && !owner.is_some_and(Process::alive) {
-            clear(&dir)?;
+        // what cannot be removed keeps its number, and nobody from starting
+        if dir.is_dir() && !owner.is_some_and(Process::alive) && clear(&dir).is_ok() {
             cleared += 1;
         }
     }
