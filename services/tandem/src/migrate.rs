@@ -26,7 +26,7 @@ pub async fn run(args: ConfigArgs) -> ExitCode {
     settings.cassandra.create_tables = true;
     let lifecycle = Lifecycle::new();
     let done = tokio::select! {
-        done = migrate(&settings, &lifecycle) => done,
+        done = Box::pin(migrate(&settings, &lifecycle)) => done,
         () = lifecycle.stopped() => Err("stopped before it was done; run it again".into()),
     };
     lifecycle.stop();

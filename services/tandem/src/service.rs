@@ -121,7 +121,7 @@ pub async fn run(service: Service, args: ConfigArgs) -> ExitCode {
     // the engines outlive the service, which writes while it drains
     let (lifecycle, engines) = (Lifecycle::new(), Lifecycle::new());
     let started = tokio::select! {
-        started = start(service, settings, &lifecycle, &engines, &telemetry) => started,
+        started = Box::pin(start(service, settings, &lifecycle, &engines, &telemetry)) => started,
         // told to stop before everything was there
         () = lifecycle.stopped() => Err("stopped before it was up".into()),
     };
