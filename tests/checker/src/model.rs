@@ -21,7 +21,10 @@ pub(crate) const NEVER: u64 = u64::MAX;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) device: u32,
+    /// Among what its device sent.
     pub(crate) ordinal: u64,
+    /// The same; another, if it was refused for now and submitted again.
+    pub(crate) again: u64,
     pub(crate) at: u64,
     pub(crate) line: u32,
 }

@@ -275,7 +275,7 @@ impl Model {
         let event = &mut self.events[number as usize];
         if let Some(sent) = &mut event.sent {
             if event.put_off || event.refused.is_some() {
-                sent.ordinal = ordinal;
+                sent.again = sent.ordinal.max(ordinal);
             }
             event.refused = None;
             event.put_off = false;
@@ -284,6 +284,7 @@ impl Model {
         event.sent = Some(Sent {
             device,
             ordinal,
+            again: ordinal,
             at: said.at,
             line: said.line,
         });

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Evidence;
-use crate::{model::NEVER, verdict::Findings};
+use crate::{
+    model::{NEVER, Sent},
+    verdict::Findings,
+};
 
 pub(super) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
     places(evidence, findings);
@@ -95,33 +98,38 @@ fn live(evidence: &Evidence<'_>, findings: &mut Findings) {
     }
 }
 
-/// What a device sent to a conversation stands in the order in which it was sent.
+/// What a device sent to a conversation stands in the order in which it was sent. What was refused for now and
+/// sent again may stand between its first ordinal and its last.
 fn sending(evidence: &Evidence<'_>, findings: &mut Findings) {
     let model = evidence.model;
-    let mut sent: BTreeMap<(u32, u32), Vec<(u64, u32)>> = BTreeMap::new();
+    let mut sent: BTreeMap<(u32, u32), Vec<(Sent, u32)>> = BTreeMap::new();
     for (number, event) in model.events.iter().enumerate() {
         let out = event.refused.is_some() && event.accepted.is_none();
         if let Some(s) = event.sent.filter(|_| event.place != NEVER && !out) {
             let of = sent.entry((s.device, event.talk)).or_default();
-            of.push((s.ordinal, number as u32));
+            of.push((s, number as u32));
         }
     }
     for ((device, _), mut events) in sent {
-        events.sort_unstable();
-        let mut highest: Option<u32> = None;
-        for (_, event) in events {
+        let place = |event: u32| model.events[event as usize].place;
+        let mut before = events.clone();
+        before.sort_unstable_by_key(|(s, _)| s.again);
+        events.sort_unstable_by_key(|(s, _)| s.ordinal);
+        let mut before = before.into_iter().peekable();
+        let mut highest: Option<(Sent, u32)> = None;
+        for (s, event) in events {
             findings.checked(1);
-            let e = &model.events[event as usize];
-            let before = highest.map(|h| &model.events[h as usize]);
-            if let Some(before) = before.filter(|b| b.place > e.place) {
-                let lines = [before.sent, e.sent].map(|s| s.map_or(0, |s| s.line));
-                findings.broken("sending order", &lines, || {
+            while let Some(earlier) = before.next_if(|(e, _)| e.again < s.ordinal) {
+                if highest.is_none_or(|(_, high)| place(high) < place(earlier.1)) {
+                    highest = Some(earlier);
+                }
+            }
+            if let Some((earlier, high)) = highest.filter(|(_, high)| place(*high) > place(event)) {
+                findings.broken("sending order", &[earlier.line, s.line], || {
                     let name = &model.devices[device as usize].name;
-                    let (event, place) = (model.tell(event), before.place);
+                    let (event, place) = (model.tell(event), place(high));
                     format!("{name} sent {event} after what is at {place}")
                 });
-            } else {
-                highest = Some(event);
             }
         }
     }

@@ -134,7 +134,11 @@ impl Watch<'_> {
             let held = self.held_at(at);
             let seen = self.may_see(at);
             let found = if seen { &mut *findings } else { &mut *hiding };
-            let right = self.is_right(at, seen, held.map_or(OFFLINE, |t| t.session));
+            let mut right = self.is_right(at, seen, held.map_or(OFFLINE, |t| t.session));
+            if moment == Moment::Due && held.is_some_and(|t| self.blocked_since(t.said.at, at)) {
+                // whoever blocks a contact shows no status of them until told anew
+                right |= self.is_right(at, seen, OFFLINE);
+            }
             if !right && moment == Moment::Told && due(at) > at.saturating_add(presence) {
                 // not everything is up; it has until then to be put right
                 moments.insert((due(at), Moment::Due));
@@ -173,6 +177,12 @@ impl Watch<'_> {
         let forgot = |s: &&crate::model::Said| s.at <= at && s.line > told.said.line;
         let forgotten = self.device.emptied.iter().any(|s| forgot(&s));
         (!forgotten).then_some(told)
+    }
+
+    /// Whether the watcher may have blocked the person in between.
+    fn blocked_since(&self, from: u64, until: u64) -> bool {
+        let blocks = self.blocks;
+        blocks.is_some_and(|blocks| blocks.may_be(true, from, until))
     }
 
     /// Whether the watcher may see the person at a time.

@@ -1,0 +1,15 @@
+//! The checker, fed with records of a model.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod life;
+mod plant;
+mod planted;
+mod rng;
+mod talk;
+mod valid;
+mod world;
