@@ -26,6 +26,9 @@ impl Redis {
             addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
             mode,
             key_prefix: prefix.clone(),
+            // a busy machine is no failure here
+            connect_timeout_ms: 2_000,
+            answer_timeout_ms: 3_000,
             ..Config::default()
         };
         let lifecycle = Lifecycle::new();

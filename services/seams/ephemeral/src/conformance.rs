@@ -1,6 +1,6 @@
 //! The suite that every adapter passes: one function a case, named as a sentence. An adapter's tests say
 //! `tandem_ephemeral::conformance_suite!(ItsHarness);`, or `conformance_suite!(together ItsHarness);` if cases
-//! wait for real time: they then do so all at once, in one test.
+//! wait for real time: they then do so side by side, in one test.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,12 +46,16 @@ pub trait Harness: Send + Sync {
 /// A case under way.
 pub type Case = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs cases all at once; panics with the names of those that failed.
+/// Runs cases side by side, each begun a moment after the one before; panics with the names of those that failed.
 pub async fn run_together(cases: Vec<(&'static str, Case)>) {
     let mut running = tokio::task::JoinSet::new();
     let mut names = HashMap::new();
-    for (name, case) in cases {
-        names.insert(running.spawn(case).id(), name);
+    for (n, (name, case)) in (0..).zip(cases) {
+        let begun = async move {
+            tokio::time::sleep(n * STAGGER).await;
+            case.await;
+        };
+        names.insert(running.spawn(begun).id(), name);
     }
     let mut failed = Vec::new();
     while let Some(done) = running.join_next_with_id().await {
@@ -137,6 +141,9 @@ macro_rules! conformance_suite {
         }
     )* };
 }
+
+/// Between the beginnings of two cases that run side by side, so that they do not all call at the same moments.
+const STAGGER: Duration = Duration::from_millis(130);
 
 const SECOND: Duration = Duration::from_secs(1);
 
