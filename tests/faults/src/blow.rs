@@ -80,13 +80,6 @@ impl Blow {
         }
     }
 
-    /// The same for another time.
-    pub fn lasting(mut self, hold: Duration) -> Self {
-        self.hold = hold;
-        self.what = format!("{} ({:.1} s)", self.fault, hold.as_secs_f64());
-        self
-    }
-
     /// Does it, holds it, and undoes it.
     pub async fn strike(&self, suite: &Arc<Suite>) -> Result<()> {
         match self.fault {
@@ -168,7 +161,9 @@ impl Blow {
     }
 
     async fn brokers(&self, suite: &Arc<Suite>, nodes: Vec<usize>) -> Result<()> {
-        nodes.iter().for_each(|n| suite.kafka.kill(*n));
+        for n in &nodes {
+            suite.kafka.kill(*n);
+        }
         self.hold().await;
         blocking(suite, move |s| {
             for n in &nodes {
@@ -236,7 +231,7 @@ impl Blow {
     }
 
     async fn full(&self, suite: &Arc<Suite>, engine: Engine) -> Result<()> {
-        let disk = if engine == Engine::Kafka { 0 } else { 1 };
+        let disk = usize::from(engine == Engine::Cassandra);
         blocking(suite, move |s| s.disks[disk].fill()).await?;
         self.hold().await;
         blocking(suite, move |s| {

@@ -128,10 +128,10 @@ impl Fault {
                 // relations and push tokens are asked of it
                 Role::Accounts => (&[G1, G5, G6, G9], RECOVERY),
             },
-            Self::Cut(Link::EdgeRouting) => (&[G1, G5], LEASE),
+            // whose session is to sync again is told nothing live, and no status
+            Self::Cut(Link::EdgeRouting | Link::EdgeRedis) => (&[G1, G5, G6], LEASE),
             Self::Cut(Link::RoutingKafka) => (&[G1, G5], RECOVERY),
             Self::Cut(Link::HistoryCassandra) => (&[G1, G4], RECOVERY),
-            Self::Cut(Link::EdgeRedis) => (&[G1, G5, G6], LEASE),
             _ => match self.engine() {
                 Some(Engine::Redis) => (&[G1, G5, G6], LEASE),
                 _ => (&[G1, G4, G5, G6, G9], RECOVERY),

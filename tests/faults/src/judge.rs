@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read},
 };
 
-use tandem_checker::{Checker, Guarantee, Record, Verdict, What};
+use tandem_checker::{Checker, Guarantee, Record, Rules, Verdict, What};
 
 use crate::{Result, record::Recorder};
 
@@ -14,12 +14,12 @@ use crate::{Result, record::Recorder};
 pub type Violations = BTreeMap<Guarantee, u64>;
 
 /// Judges what was recorded until now, at a time when everything has been waited for: what is due must
-/// have happened.
-pub async fn judge(recorder: &Recorder, ended: bool) -> Result<Verdict> {
+/// have happened. The guarantees' times count `slack` times as long.
+pub async fn judge(recorder: &Recorder, ended: bool, slack: u64) -> Result<Verdict> {
     let (path, length) = recorder.flush()?;
     let (path, now) = (path.to_owned(), recorder.now());
     let judged = tokio::task::spawn_blocking(move || {
-        let mut checker = Checker::default();
+        let mut checker = Checker::with(rules(slack));
         let file = BufReader::with_capacity(1 << 20, File::open(&path)?.take(length));
         for line in file.lines() {
             checker.take_line(&line?)?;
@@ -30,6 +30,19 @@ pub async fn judge(recorder: &Recorder, ended: bool) -> Result<Verdict> {
         Ok::<_, crate::Failure>(checker.verdict())
     });
     judged.await?
+}
+
+/// The architecture's bounds, longer where a machine cannot be held to them.
+fn rules(slack: u64) -> Rules {
+    let rules = Rules::default();
+    Rules {
+        reach_us: rules.reach_us * slack,
+        history_us: rules.history_us * slack,
+        push_us: rules.push_us * slack,
+        presence_us: rules.presence_us * slack,
+        relation_us: rules.relation_us * slack,
+        ..rules
+    }
 }
 
 /// What a verdict finds, guarantee by guarantee.

@@ -24,6 +24,7 @@ pub mod record;
 pub mod report;
 pub mod run;
 pub mod stage;
+pub mod stopped;
 pub mod suite;
 pub mod talk;
 pub mod tally;

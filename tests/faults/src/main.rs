@@ -13,11 +13,11 @@ use clap::{Parser, Subcommand};
 use tandem_chassis::Lifecycle;
 use tandem_faults::{
     Result,
-    blow::Blow,
     fault::Fault,
     plan,
     report::Report,
-    run::{self, Scene},
+    run::{self, Form, Scene},
+    stopped,
     suite::{Options, Role, Suite},
 };
 
@@ -49,14 +49,27 @@ struct Run {
     /// The form for CI: each service and each engine, in about three minutes.
     #[arg(long)]
     short: bool,
-    /// Deeds a second of all people together; some four fifths of them are messages.
-    #[arg(long, default_value_t = 100.0)]
+    /// Deeds a second of all people together; some two thirds become events.
+    #[arg(long, default_value_t = 150.0)]
     rate: f64,
+    /// Let the guarantees' times count this many times as long, on a machine that is too busy.
+    #[arg(long, default_value_t = 1, value_name = "TIMES")]
+    slack: u64,
     /// Name the faults.
     #[arg(long)]
     list: bool,
     #[command(flatten)]
     shape: Shape,
+}
+
+impl Run {
+    fn form(&self) -> Form {
+        Form {
+            seed: self.seed,
+            rate: self.rate,
+            slack: self.slack,
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -139,7 +152,9 @@ async fn command(cli: &Cli) -> Result<ExitCode> {
         match cli.command {
             None => faults(&cli.run, &options, &lifecycle).await,
             Some(Command::Up) => up(&options, &lifecycle).await,
-            Some(Command::CassandraStopped) => stopped(&cli.run, &options, &lifecycle).await,
+            Some(Command::CassandraStopped) => {
+                cassandra_stopped(&cli.run, &options, &lifecycle).await
+            }
         }
     };
     let done = tokio::select! {
@@ -155,7 +170,7 @@ async fn command(cli: &Cli) -> Result<ExitCode> {
 
 async fn faults(run: &Run, options: &Options, lifecycle: &Lifecycle) -> Result<ExitCode> {
     eprintln!("bringing up engines and services");
-    let mut scene = Scene::set(options, run.seed, run.rate, lifecycle).await?;
+    let mut scene = Scene::set(options, run.form(), lifecycle).await?;
     eprintln!("{}", scene.step(&Vec::new()).await?);
     let kinds = if run.only.is_empty() {
         Fault::all()
@@ -206,11 +221,17 @@ async fn up(options: &Options, lifecycle: &Lifecycle) -> Result<ExitCode> {
 }
 
 /// Two minutes without Cassandra: chat goes on, and history catches up by itself.
-async fn stopped(run: &Run, options: &Options, lifecycle: &Lifecycle) -> Result<ExitCode> {
-    const AWAY: Duration = Duration::from_secs(120);
-    let mut scene = Scene::set(options, run.seed, run.rate, lifecycle).await?;
+async fn cassandra_stopped(
+    run: &Run,
+    options: &Options,
+    lifecycle: &Lifecycle,
+) -> Result<ExitCode> {
+    const AWAY: Duration = Duration::from_mins(2);
+    let mut scene = Scene::set(options, run.form(), lifecycle).await?;
     eprintln!("{}", scene.step(&Vec::new()).await?);
-    let blow = Blow::aim(Fault::CassandraFreeze, &scene.suite, &scene.plan_rng()).lasting(AWAY);
-    eprintln!("{}", scene.strike(vec![blow]).await?);
+    let caught_up = stopped::cassandra(&scene, AWAY).await?;
+    eprintln!("{caught_up}");
+    scene.report.caught_up = Some(caught_up);
+    eprintln!("{}", scene.step(&Vec::new()).await?);
     finish(&mut scene, run.json).await
 }

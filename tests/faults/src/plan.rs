@@ -17,8 +17,7 @@ pub fn short() -> Vec<Together> {
         vec![Fault::Kill(Role::Routing)],
         vec![Fault::Kill(Role::History), Fault::Kill(Role::Presence)],
         vec![Fault::KafkaKillController, Fault::Kill(Role::Accounts)],
-        vec![Fault::RedisFlush],
-        vec![Fault::CassandraKill],
+        vec![Fault::RedisFlush, Fault::CassandraKill],
         vec![Fault::Cut(Link::RoutingKafka)],
     ]
 }

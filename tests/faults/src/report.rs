@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::Serialize;
 
-use crate::judge::Violations;
+use crate::{judge::Violations, stopped::CaughtUp};
 
 /// One step of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -42,6 +42,9 @@ pub struct Report {
     pub flaws: Vec<String>,
     /// Processes that ended by themselves, and how.
     pub crashes: Vec<String>,
+    /// How history caught up after Cassandra was stopped, where that was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caught_up: Option<CaughtUp>,
     /// The steps.
     pub steps: Vec<Step>,
     /// Record, configs and logs.
@@ -98,6 +101,9 @@ impl fmt::Display for Report {
         for (guarantee, n) in &self.violations {
             let checked = self.checked.get(guarantee).copied().unwrap_or_default();
             writeln!(f, "  {guarantee:?}  {checked:>11}  {n:>11}")?;
+        }
+        if let Some(caught_up) = &self.caught_up {
+            writeln!(f, "{caught_up}")?;
         }
         for crash in &self.crashes {
             writeln!(f, "ended by itself: {crash}")?;

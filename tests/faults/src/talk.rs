@@ -1,11 +1,12 @@
 //! The talk: everybody's devices, which write, read, react, come and go at a rate, as the seed has it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use tandem_chassis::{Lifecycle, lifecycle::OnEnd, rng::Rng};
 use tandem_checker::What;
-use tandem_client::Core;
+use tandem_client::{Core, domain::Message};
 use tandem_kernel::event::{Delete, Edit, Kind, Nudge, Reaction, Text};
 use tandem_proto::client::Status;
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use crate::{
     cast::{Cast, Habit, Tie},
     device::Device,
     record::Recorder,
+    tally,
 };
 
 const STATUSES: [Status; 4] = [
@@ -23,6 +25,9 @@ const STATUSES: [Status; 4] = [
     Status::AppearOffline,
 ];
 const EMOJI: [&str; 3] = ["👍", "🎉", "😮"];
+/// How messages begin that are deleted later. Nobody edits those or reacts to them: what names a message
+/// that is gone by then has no place in history.
+const PASSING: &str = "never mind: ";
 const WORDS: &str = "shall we meet at the station, or is the café by the river closer for you? ";
 
 /// Everybody, talking.
@@ -33,6 +38,8 @@ pub struct Talk {
     pub devices: Vec<Arc<Device>>,
     recorder: Arc<Recorder>,
     going: watch::Sender<bool>,
+    /// What was waited for in vain, by device: it is not waited for again.
+    lost: Mutex<HashMap<tally::Who, u64>>,
 }
 
 impl Talk {
@@ -44,6 +51,7 @@ impl Talk {
             devices,
             recorder,
             going,
+            lost: Mutex::default(),
         })
     }
 
@@ -96,12 +104,17 @@ impl Talk {
             }
         };
         let _ = tokio::time::timeout(patience, quiet).await;
-        self.unsettled()
+        let unsettled = self.unsettled();
+        let lacking = |d: &Arc<Device>| (d.index, self.recorder.lacking(d.index));
+        *self.lost.lock() = self.devices.iter().map(lacking).collect();
+        unsettled
     }
 
     fn unsettled(&self) -> Vec<String> {
         let lacks = |device: &Arc<Device>| {
+            let lost = self.lost.lock().get(&device.index).copied();
             let lacking = self.recorder.lacking(device.index);
+            let lacking = lacking.saturating_sub(lost.unwrap_or_default());
             let state = match (device.is_quiet(), device.is_answered()) {
                 (true, _) if lacking == 0 => return None,
                 (true, _) => "is synced",
@@ -147,42 +160,36 @@ impl Talk {
         }
         let talks = self.cast.talks_of(device.index.0);
         let talk = &self.cast.talks[talks[rng.below(talks.len() as u64) as usize]];
-        let newest = || {
+        // a recent message
+        let recent = |own: bool, passing: bool| {
             device.client.look(|core: &Core| {
-                let messages = core.conversation(&talk.id)?.messages().rev();
-                let messages = messages.filter(|m| m.text.is_some()).take(8);
-                let messages: Vec<_> = messages.map(|m| (m.seq, m.event.sender.clone())).collect();
-                let chosen = rng.below(messages.len() as u64) as usize;
-                messages.into_iter().nth(chosen)
+                let messages = core.conversation(&talk.id)?.messages().rev().take(100);
+                let fits = |m: &Message<'_>| {
+                    m.text
+                        .is_some_and(|t| t.text.starts_with(PASSING) == passing)
+                        && (!own || m.event.sender == device.who().user)
+                };
+                let seqs: Vec<u64> = messages.filter(fits).take(8).map(|m| m.seq).collect();
+                seqs.get(rng.below(seqs.len() as u64) as usize).copied()
             })
         };
         match rng.below(100) {
-            0..80 => device.send(&talk.id, Kind::Text(text(rng))),
+            0..80 => device.send(&talk.id, Kind::Text(text(rng, rng.below(20) == 0))),
             80..86 => {
-                if let Some((target, _)) = newest() {
+                if let Some(target) = recent(false, false) {
                     let emoji = EMOJI[rng.below(3) as usize].to_owned();
-                    device
-                        .client
-                        .send(&talk.id, Kind::Reaction(Reaction { target, emoji }));
+                    device.send(&talk.id, Kind::Reaction(Reaction { target, emoji }));
                 }
             }
             86..90 => {
-                if let Some((target, _)) =
-                    newest().filter(|(_, sender)| *sender == device.who().user)
-                {
-                    let text = Some(text(rng));
-                    device
-                        .client
-                        .send(&talk.id, Kind::Edit(Edit { target, text }));
+                if let Some(target) = recent(true, false) {
+                    let text = Some(text(rng, false));
+                    device.send(&talk.id, Kind::Edit(Edit { target, text }));
                 }
             }
             90 => {
-                if let Some((target, _)) =
-                    newest().filter(|(_, sender)| *sender == device.who().user)
-                {
-                    device
-                        .client
-                        .send(&talk.id, Kind::Delete(Delete { target }));
+                if let Some(target) = recent(true, true) {
+                    device.send(&talk.id, Kind::Delete(Delete { target }));
                 }
             }
             91 => device.send(&talk.id, Kind::Nudge(Nudge {})),
@@ -252,10 +259,12 @@ impl Talk {
     }
 }
 
-fn text(rng: &Rng) -> Text {
+fn text(rng: &Rng, passing: bool) -> Text {
     let skip = rng.below(WORDS.len() as u64 / 2) as usize;
     let length = 10 + rng.below(200) as usize;
-    let text = WORDS.chars().cycle().skip(skip).take(length).collect();
+    let words = WORDS.chars().cycle().skip(skip).take(length);
+    let start = if passing { PASSING } else { "" };
+    let text = start.chars().chain(words).collect();
     Text {
         text,
         ..Text::default()

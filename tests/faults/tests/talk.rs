@@ -1,74 +1,64 @@
-//! The talk on one process without engines: nothing is lost there, killed or not.
+//! The talk on the suite in one process, without engines and without faults but its own end.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot look fails")]
-
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use tandem_chassis::{Doors, Lifecycle, grpc, rng::Rng, server};
+use tandem_checker::{Excuse, Guarantee, What};
 use tandem_client::{DevIssuer, DevTokenRequest, TokenSource};
 use tandem_faults::{
+    Result,
     cast::Cast,
     gateway::Gateway,
+    judge,
     process::{Process, Spec},
     record::Recorder,
+    run,
     stage::{self, Ground},
 };
 
-fn program() -> std::path::PathBuf {
-    if let Some(p) = std::env::var_os("TANDEM_PROGRAM") {
-        return p.into();
-    }
-    let tests = std::env::current_exe().unwrap();
-    tests
-        .parent()
-        .and_then(Path::parent)
-        .unwrap()
-        .join("tandem")
+const DOMAIN: &str = "tandem.test";
+/// What a killed process delays.
+const DELAYED: [Guarantee; 4] = [Guarantee::G1, Guarantee::G4, Guarantee::G5, Guarantee::G6];
+
+/// A port that no client's connection can hold (see the e2e tests).
+fn port() -> u16 {
+    10_000 + (std::process::id() % 20_000) as u16
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_talk_through_two_kills_of_the_suite_in_one_process_is_clean() {
-    let dir = tempfile::tempdir().unwrap();
-    let doors = Doors::real();
-    let lifecycle = Lifecycle::new();
-    let port = 23_417;
-    let addr = format!("127.0.0.1:{port}");
-    let mut command: Vec<std::ffi::OsString> = vec![program().into(), "up".into()];
-    for arg in [
-        "--listen",
-        &addr,
-        "--data-dir",
-        dir.path().join("data").to_str().unwrap(),
-        "--set",
-        "accounts.allow_http_endpoints=true",
-        "--set",
-        "push.allow_http_endpoints=true",
-        "--set",
-        "push.allow_private_endpoints=true",
+async fn a_talk_through_two_kills_of_the_suite_in_one_process_is_clean() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (doors, lifecycle) = (Doors::real(), Lifecycle::new());
+    let addr = format!("127.0.0.1:{}", port());
+    let mut command: Vec<OsString> = vec![run::program()?.into(), "up".into()];
+    command.extend(["--listen".into(), addr.clone().into()]);
+    command.extend(["--data-dir".into(), dir.path().join("data").into()]);
+    for key in [
+        "accounts.allow_http",
+        "push.allow_http",
+        "push.allow_private",
     ] {
-        command.push(arg.into());
+        command.extend(["--set".into(), format!("{key}_endpoints=true").into()]);
     }
     let log = dir.path().join("up.log");
     let up = Process::new("up", Spec { command, log });
-    up.start().unwrap();
+    up.start()?;
+
     let rng = Rng::from_seed(1);
-    let cast = Arc::new(Cast::new(16, "tandem.test", "p", &rng));
-    let file = std::env::var("RECORD")
-        .unwrap_or_else(|_| dir.path().join("record").to_str().unwrap().to_owned());
-    let recorder = Recorder::create(&doors, &cast, Path::new(&file), "talk on up").unwrap();
+    let cast = Arc::new(Cast::new(16, DOMAIN, "p", &rng));
+    let file = dir.path().join("record.jsonl");
+    let recorder = Recorder::create(&doors, &cast, &file, "a talk on up")?;
     let gateway = Gateway::new(recorder.clone());
-    let at = server::serve(&doors, &lifecycle, "127.0.0.1:0", gateway.routes())
-        .await
-        .unwrap();
-    let (d, a) = (doors.clone(), addr.clone());
+    let at = server::serve(&doors, &lifecycle, "127.0.0.1:0", gateway.routes()).await?;
+    let (issuer_doors, authority) = (doors.clone(), addr.clone());
     let ground = Ground {
         doors: doors.clone(),
         edges: vec![addr.clone()],
-        accounts: grpc::remote(&doors, &addr).unwrap(),
+        accounts: grpc::remote(&doors, &addr)?,
         tokens: Box::new(move |user| -> Arc<dyn TokenSource> {
             Arc::new(DevIssuer {
-                doors: d.clone(),
-                authority: a.clone(),
+                doors: issuer_doors.clone(),
+                authority: authority.clone(),
                 request: DevTokenRequest {
                     user: user.to_owned(),
                     ..DevTokenRequest::default()
@@ -77,27 +67,35 @@ async fn a_talk_through_two_kills_of_the_suite_in_one_process_is_clean() {
         }),
         gateway: Some((gateway, format!("http://{at}"))),
     };
-    let talk = stage::set(&ground, cast, &recorder, &rng, &lifecycle)
-        .await
-        .unwrap();
-    let accepted = || recorder.count_accepted();
-    let begin = accepted();
+    let talk = stage::set(&ground, cast, &recorder, &rng, &lifecycle).await?;
     talk.start(100.0, &rng, &lifecycle);
-    for _ in 0..3 {
+    for fault in 1..=2 {
         talk.go_on();
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let excuse = |guarantee: &Guarantee| Excuse {
+            guarantee: *guarantee,
+            recovery_us: 20_000_000,
+            most_us: None,
+        };
+        recorder.fact(What::FaultBegan {
+            fault,
+            kind: "kill".into(),
+            excuses: DELAYED.iter().map(excuse).collect(),
+        });
         up.kill();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        up.start().unwrap();
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        let t = std::time::Instant::now();
-        let unsettled = talk.settle(Duration::from_secs(30)).await;
-        eprintln!(
-            "settled in {:?}, accepted {}",
-            t.elapsed(),
-            accepted() - begin
-        );
-        assert!(unsettled.is_empty(), "{unsettled:#?}\n");
+        up.start()?;
+        recorder.fact(What::FaultEnded { fault });
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let unsettled = talk.settle(Duration::from_mins(1)).await;
+        assert!(unsettled.is_empty(), "{unsettled:#?}");
     }
-    recorder.flush().unwrap();
+    talk.close().await?;
+    let verdict = judge::judge(&recorder, true, 6).await?;
+    assert!(
+        verdict.is_clean(),
+        "{verdict}\nrecord: {}",
+        dir.keep().display()
+    );
+    Ok(())
 }

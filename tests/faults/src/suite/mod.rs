@@ -101,7 +101,7 @@ const OPS: u16 = 7_402;
 /// Port of an edge for devices.
 const DEVICES: u16 = 7_400;
 /// How long a service may take until it is ready. Generous: two cores start twelve of them at once.
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_mins(2);
 const KAFKA: usize = 3;
 const CASSANDRA: usize = 3;
 const REDIS: usize = 6;
@@ -329,8 +329,8 @@ impl Suite {
         waited.map_err(|_| format!("{name} is not ready in time: see {log}").into())
     }
 
-    /// The sum of a metric's series over the processes of a service.
-    pub async fn metric(&self, role: Role, name: &str) -> f64 {
+    /// The sum of a metric's series over the processes of a service: of those that have this label.
+    pub async fn metric(&self, role: Role, name: &str, label: &str) -> f64 {
         let mut sum = 0.0;
         for replica in self.of(role) {
             let ops = format!("{}:{OPS}", replica.address);
@@ -341,7 +341,7 @@ impl Suite {
                 .unwrap_or_default();
             let series = text.lines().filter(|l| {
                 l.strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
             });
             sum += series
                 .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
