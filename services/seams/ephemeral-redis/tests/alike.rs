@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use common::{config, connect, edge, session, user};
 use tandem_chassis::{Doors, rng::Rng};
-use tandem_engines::shared;
+use tandem_engines::redis::{Options, Server};
 use tandem_ephemeral::{Ephemeral, Reach, Session, UserStatus};
 use tandem_ephemeral_memory::MemoryEphemeral;
 use tandem_kernel::{Address, EdgeId, SessionId};
@@ -141,8 +141,9 @@ async fn compare(redis: &dyn Ephemeral, memory: &dyn Ephemeral) {
 
 #[tokio::test]
 async fn redis_and_memory_answer_alike_whatever_is_done() {
+    let server = Server::start(&Options::default()).unwrap();
     for seed in 0..20 {
-        let redis: Arc<dyn Ephemeral> = connect(&config(&[shared::REDIS.to_owned()])).await;
+        let redis: Arc<dyn Ephemeral> = connect(&config(&server.addresses())).await;
         let memory: Arc<dyn Ephemeral> = MemoryEphemeral::new(Doors::real());
         let rng = Rng::from_seed(seed);
         let mut leased = BTreeSet::new();
@@ -156,8 +157,5 @@ async fn redis_and_memory_answer_alike_whatever_is_done() {
         };
         // the damping ends at two moments for the two, so a round ends before any does
         let _ = tokio::time::timeout(Duration::from_secs(4), steps).await;
-        for n in 1..=3 {
-            redis.release(&edge(n)).await.unwrap();
-        }
     }
 }
