@@ -47,7 +47,14 @@ impl Service {
     }
 
     async fn settle(&self, users: &[Address]) -> Result<(), Error> {
-        let changes = self.ephemeral.settle(users).await?;
+        let changes = match self.ephemeral.settle(users).await {
+            Ok(changes) => changes,
+            Err(e) => {
+                // it may have been done: then nobody is due any more, and the change is still to be told
+                self.untold.lock().extend(users.iter().cloned());
+                return Err(e.into());
+            }
+        };
         self.metrics.changes.add(changes.len() as u64);
         self.tell(changes).await
     }
