@@ -29,3 +29,22 @@ pub fn of(error: KafkaError, topic: &str) -> LogError {
 pub fn unavailable(error: impl ToString) -> LogError {
     LogError::Unavailable(error.to_string())
 }
+
+/// Says what a consumer goes on after by itself.
+pub fn passes(error: &KafkaError, topic: &str) {
+    match error.rdkafka_error_code() {
+        Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => {
+            tracing::error!(%error, topic, "reading is not allowed: grant Read on the topic and the group");
+        }
+        Some(Code::PollExceeded) => {
+            tracing::warn!(
+                topic,
+                "records were not asked for in time, and the partitions go to others"
+            );
+        }
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+            tracing::warn!(%error, topic, "reading failed; trying again");
+        }
+        _ => tracing::debug!(%error, topic, "reading failed; trying again"),
+    }
+}

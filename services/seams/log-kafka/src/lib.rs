@@ -22,6 +22,7 @@
 //! `tandem migrate` also needs Create, `DescribeConfigs` and `AlterConfigs`.
 
 mod aside;
+mod client;
 mod config;
 mod context;
 mod error;
@@ -30,6 +31,7 @@ mod member;
 mod metrics;
 mod offsets;
 mod producer;
+mod range;
 mod reader;
 mod record;
 mod topics;

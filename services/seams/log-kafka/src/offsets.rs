@@ -12,14 +12,12 @@ use tandem_chassis::Doors;
 use tandem_kernel::UnixMillis;
 use tandem_log::{LogError, Stored};
 
-use crate::{Config, context::Context, error, member, record::stored};
+use crate::{Config, context::Context, error, member};
 
 type Client = BaseConsumer<Context>;
 
 /// The group of clients that are in none. They neither join it nor commit.
 pub const NO_GROUP: &str = "tandem.none";
-/// Clients for ranges that are kept for the next one.
-const IDLE: usize = 2;
 /// How long what may pass waits to be asked again.
 const AGAIN: Duration = Duration::from_millis(25);
 
@@ -41,16 +39,17 @@ pub struct Offsets {
     doors: Doors,
 }
 
-struct Shared {
-    config: Config,
-    doors: Doors,
-    timeout: Duration,
+pub struct Shared {
+    pub config: Config,
+    pub doors: Doors,
+    pub timeout: Duration,
     client: Client,
     /// Of topics that are known to be there.
     partitions: RwLock<BTreeMap<String, u32>>,
     /// By group.
     groups: Mutex<BTreeMap<String, Arc<Client>>>,
-    idle: Mutex<Vec<Client>>,
+    /// Kept for the next range.
+    pub idle: Mutex<Vec<Client>>,
 }
 
 impl Offsets {
@@ -192,7 +191,8 @@ impl Offsets {
     }
 }
 
-fn create(config: &Config, group: &str) -> Result<Client, LogError> {
+/// A client that reads up to the end.
+pub fn create(config: &Config, group: &str) -> Result<Client, LogError> {
     let mut c = config.consumer(group);
     c.set("enable.partition.eof", "true")
         .set("queued.min.messages", "1000")
@@ -272,7 +272,8 @@ impl Shared {
         }
     }
 
-    fn ask(
+    /// The offset asked for, of these partitions. Blocks.
+    pub fn ask(
         &self,
         topic: &str,
         partitions: &[u32],
@@ -312,80 +313,6 @@ impl Shared {
         let client = Arc::new(create(&self.config, group)?);
         groups.insert(group.to_owned(), Arc::clone(&client));
         Ok(client)
-    }
-
-    fn read(
-        &self,
-        topic: &str,
-        partition: u32,
-        from: u64,
-        limit: usize,
-    ) -> Result<Vec<Stored>, LogError> {
-        let one = |ask| {
-            let found = self.ask(topic, &[partition], ask)?;
-            Ok::<u64, LogError>(found.get(&partition).copied().unwrap_or(0))
-        };
-        let end = one(Ask::End)?;
-        if limit == 0 || from >= end {
-            return Ok(Vec::new());
-        }
-        let from = from.max(one(Ask::Oldest)?);
-        if from >= end {
-            return Ok(Vec::new());
-        }
-        let idle = self.idle.lock().pop();
-        let client = match idle {
-            Some(client) => client,
-            None => create(&self.config, NO_GROUP)?,
-        };
-        let records = self.fetch(&client, topic, partition, from..end, limit)?;
-        client.unassign().map_err(error::unavailable)?;
-        let mut idle = self.idle.lock();
-        if idle.len() < IDLE {
-            idle.push(client);
-        }
-        Ok(records)
-    }
-
-    fn fetch(
-        &self,
-        client: &Client,
-        topic: &str,
-        partition: u32,
-        range: std::ops::Range<u64>,
-        limit: usize,
-    ) -> Result<Vec<Stored>, LogError> {
-        let list = member::list(topic, [(partition, member::offset(range.start))]);
-        client.assign(&list).map_err(error::unavailable)?;
-        let mut records = Vec::new();
-        let mut until = self.doors.clock.monotonic() + self.timeout;
-        loop {
-            let error = match client.poll(self.timeout) {
-                Some(Ok(message)) => {
-                    let Some((_, stored, _)) = stored(&message) else {
-                        continue;
-                    };
-                    let offset = stored.place.offset;
-                    if offset < range.end {
-                        records.push(stored);
-                    }
-                    if records.len() >= limit || offset + 1 >= range.end {
-                        return Ok(records);
-                    }
-                    until = self.doors.clock.monotonic() + self.timeout;
-                    continue;
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
-                Some(Err(error)) => Some(error),
-                None => None,
-            };
-            if self.doors.clock.monotonic() >= until {
-                return Err(match error {
-                    Some(error) => error::of(error, topic),
-                    None => error::unavailable("reading got no answer in time"),
-                });
-            }
-        }
     }
 
     /// Polls clients that nobody else polls: their log lines and errors would pile up.

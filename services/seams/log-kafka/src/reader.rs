@@ -3,20 +3,12 @@
 //! A change of the group's is answered with the call of `next` after the one that told it, so that a user may
 //! commit what it loses, and may move where it begins. Heartbeats go on in the background meanwhile.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use rdkafka::{
-    Offset,
-    consumer::Consumer,
-    error::{KafkaError, RDKafkaErrorCode as Code},
-};
+use rdkafka::{Offset, consumer::Consumer, error::KafkaError};
 use tandem_kernel::UnixMillis;
-use tandem_log::{LogError, Next, Reader, Start, Stored};
+use tandem_log::{LogError, Next, Reader, Start};
 
 use crate::{
     Inner,
@@ -24,13 +16,11 @@ use crate::{
     error,
     member::{Member, offset},
     offsets::Ask,
-    record::stored,
+    record::Ready,
 };
 
 /// Most records that are taken from librdkafka at once.
 const FILL: usize = 1024;
-/// Most bytes that one `next` returns, about.
-const BATCH: usize = 1 << 20;
 /// How often librdkafka is told that we live though nothing comes.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long the last commits of partitions that are given up may take.
@@ -55,8 +45,8 @@ pub struct KafkaReader {
     moves: BTreeMap<u32, u64>,
     /// An error ended the consumer: another is to take its place.
     broken: bool,
-    /// Records that were taken from librdkafka: partition, records, their bytes.
-    ready: VecDeque<(u32, Vec<Stored>, usize)>,
+    /// What was taken from librdkafka.
+    ready: Ready,
 }
 
 impl KafkaReader {
@@ -101,7 +91,7 @@ impl KafkaReader {
             assigned: BTreeMap::new(),
             moves: BTreeMap::new(),
             broken: false,
-            ready: VecDeque::new(),
+            ready: Ready::default(),
         }
     }
 
@@ -123,7 +113,7 @@ impl KafkaReader {
                 Next::Assigned(places)
             }
             Change::Revoke(partitions) => {
-                self.ready.retain(|(p, ..)| !partitions.contains(p));
+                self.ready.forget(|p| partitions.contains(&p));
                 self.moves.retain(|p, _| !partitions.contains(p));
                 let mut lost = partitions.clone();
                 lost.retain(|p| self.assigned.contains_key(p));
@@ -225,7 +215,7 @@ impl KafkaReader {
         Ok(())
     }
 
-    /// An answer that comes too late is told so by the group's next change.
+    /// The group's next change says what came too late.
     fn report(&self, answered: Result<(), KafkaError>) {
         if let Err(error) = answered {
             tracing::warn!(%error, topic = &*self.member.topic, "kafka did not take what it had asked for");
@@ -234,7 +224,7 @@ impl KafkaReader {
 
     /// Moves in partitions as asked.
     async fn make_moves(&mut self) -> Result<(), LogError> {
-        for _ in 0..MOVE.1 {
+        for _ in 0..=MOVE.1 {
             if self.moves.is_empty() {
                 return Ok(());
             }
@@ -253,9 +243,6 @@ impl KafkaReader {
                 // fetching has not begun yet
                 tokio::time::sleep(MOVE_AGAIN).await;
             }
-        }
-        if self.moves.is_empty() {
-            return Ok(());
         }
         Err(error::unavailable("moving in a partition failed"))
     }
@@ -278,20 +265,11 @@ impl KafkaReader {
                 }
                 // the consumer goes on by itself
                 Err(error) => {
-                    quietly(&error, &self.member.topic);
+                    error::passes(&error, &self.member.topic);
                     continue;
                 }
             };
-            let Some((partition, stored, bytes)) = stored(&message) else {
-                continue;
-            };
-            match self.ready.back_mut() {
-                Some((last, records, size)) if *last == partition && *size < BATCH => {
-                    records.push(stored);
-                    *size += bytes;
-                }
-                _ => self.ready.push_back((partition, vec![stored], bytes)),
-            }
+            self.ready.push(&message);
         }
         Ok(())
     }
@@ -311,18 +289,14 @@ impl KafkaReader {
         std::mem::replace(&mut self.member, member).leave();
         (self.broken, self.told) = (false, None);
         self.moves.clear();
-        self.ready.clear();
+        self.ready.forget(|_| true);
         let lost: Vec<u32> = std::mem::take(&mut self.assigned).into_keys().collect();
         Ok((!lost.is_empty()).then_some(Next::Revoked(lost)))
     }
 
     fn records(&mut self) -> Option<Next> {
         let assigned = &self.assigned;
-        let first = self
-            .ready
-            .iter()
-            .position(|(p, ..)| assigned.get(p) == Some(&false))?;
-        let (partition, records, _) = self.ready.remove(first)?;
+        let (partition, records) = self.ready.take(|p| assigned.get(&p) == Some(&false))?;
         Some(Next::Records(partition, records))
     }
 
@@ -333,24 +307,6 @@ impl KafkaReader {
         } else {
             Err(LogError::NotAssigned(partition))
         }
-    }
-}
-
-fn quietly(error: &KafkaError, topic: &str) {
-    match error.rdkafka_error_code() {
-        Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => {
-            tracing::error!(%error, topic, "reading is not allowed: grant Read on the topic and the group");
-        }
-        Some(Code::PollExceeded) => {
-            tracing::warn!(
-                topic,
-                "records were not asked for in time, and the partitions go to others"
-            );
-        }
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-            tracing::warn!(%error, topic, "reading failed; trying again");
-        }
-        _ => tracing::debug!(%error, topic, "reading failed; trying again"),
     }
 }
 
@@ -412,7 +368,7 @@ impl Reader for KafkaReader {
 
     async fn seek(&mut self, partition: u32, offset: u64) -> Result<(), LogError> {
         self.check(partition)?;
-        self.ready.retain(|(p, ..)| *p != partition);
+        self.ready.forget(|p| p == partition);
         self.moves.insert(partition, offset);
         Ok(())
     }

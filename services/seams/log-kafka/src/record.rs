@@ -1,5 +1,7 @@
 //! Kafka's messages, as the log's records.
 
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use rdkafka::{
     Message, Timestamp,
@@ -50,4 +52,49 @@ pub fn stored(message: &BorrowedMessage<'_>) -> Option<(u32, Stored, usize)> {
 
 fn cut(all: &mut Bytes, len: usize) -> Bytes {
     all.split_to(len)
+}
+
+/// Most bytes of one batch, about.
+const BATCH: usize = 1 << 20;
+
+/// Records that were taken and not yet given out, in batches of one partition each.
+#[derive(Default)]
+pub struct Ready(VecDeque<Batch>);
+
+struct Batch {
+    partition: u32,
+    records: Vec<Stored>,
+    bytes: usize,
+}
+
+impl Ready {
+    /// Adds one at the end.
+    pub fn push(&mut self, message: &BorrowedMessage<'_>) {
+        let Some((partition, stored, bytes)) = stored(message) else {
+            return;
+        };
+        match self.0.back_mut() {
+            Some(last) if last.partition == partition && last.bytes < BATCH => {
+                last.records.push(stored);
+                last.bytes += bytes;
+            }
+            _ => self.0.push_back(Batch {
+                partition,
+                records: vec![stored],
+                bytes,
+            }),
+        }
+    }
+
+    /// The first batch of a partition that may be read.
+    pub fn take(&mut self, may: impl Fn(u32) -> bool) -> Option<(u32, Vec<Stored>)> {
+        let first = self.0.iter().position(|batch| may(batch.partition))?;
+        let batch = self.0.remove(first)?;
+        Some((batch.partition, batch.records))
+    }
+
+    /// Drops what there is of these partitions.
+    pub fn forget(&mut self, these: impl Fn(u32) -> bool) {
+        self.0.retain(|batch| !these(batch.partition));
+    }
 }

@@ -12,21 +12,23 @@
 mod common;
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use common::{Cluster, PATIENCE, record};
+use parking_lot::Mutex;
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
     config::ClientConfig,
 };
-use tandem_log::{Log, LogError, Next, Reader, Retention, Start, TopicSpec};
+use tandem_log::{Log, LogError, Next, Retention, Start, TopicSpec};
 use tandem_log_kafka::KafkaLog;
+use tokio::{sync::watch, task::JoinHandle};
 
 const PARTITIONS: u32 = 4;
 const TOPIC: &str = "TANDEM_TEST_TOPIC";
@@ -59,6 +61,12 @@ impl Other {
         Self(child.unwrap())
     }
 
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
     fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -73,7 +81,7 @@ impl Drop for Other {
 }
 
 /// Appends the time to each partition, many times a second, until dropped.
-fn tick(log: &Arc<KafkaLog>, topic: &str, begun: Instant) -> tokio::task::JoinHandle<()> {
+fn tick(log: &Arc<KafkaLog>, topic: &str, begun: Instant) -> JoinHandle<()> {
     let (log, topic) = (Arc::clone(log), topic.to_owned());
     tokio::spawn(async move {
         loop {
@@ -85,41 +93,91 @@ fn tick(log: &Arc<KafkaLog>, topic: &str, begun: Instant) -> tokio::task::JoinHa
     })
 }
 
-/// Reads, until `done` says so of what it has, and tells for each partition the longest that a record took.
-async fn read_until(
-    reader: &mut dyn Reader,
-    begun: Instant,
-    done: impl Fn(&BTreeMap<u32, u64>) -> bool,
-) -> BTreeMap<u32, Duration> {
-    let (mut has, mut longest) = (BTreeMap::new(), BTreeMap::new());
-    let read = async {
-        while !done(&has) {
-            match reader.next().await.unwrap() {
-                Next::Assigned(places) => has.extend(places.into_iter().map(|(p, _)| (p, 0))),
-                Next::Revoked(lost) => has.retain(|p, _| !lost.contains(p)),
-                Next::Records(partition, records) => {
-                    let now = begun.elapsed();
-                    for stored in &records {
-                        let text = std::str::from_utf8(&stored.record.value).unwrap();
-                        let sent = Duration::from_micros(text.parse().unwrap());
-                        let took: &mut Duration = longest.entry(partition).or_default();
-                        *took = now.saturating_sub(sent).max(*took);
-                    }
-                    *has.entry(partition).or_default() += records.len() as u64;
-                    let place = records.last().unwrap().place.offset + 1;
-                    reader.commit(partition, place).await.unwrap();
-                }
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, read).await.expect("in time");
-    longest
+/// A record that was read: its partition, when it was appended, and how long it took from there.
+type Read = (u32, Duration, Duration);
+
+/// A reader that reads and commits all the time.
+struct Reading {
+    has: watch::Receiver<BTreeSet<u32>>,
+    seen: Arc<Mutex<Vec<Read>>>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
-fn worst(longest: &BTreeMap<u32, Duration>) -> String {
-    let worst = longest.values().max().unwrap();
-    format!("{:.2} s", worst.as_secs_f64())
+impl Reading {
+    async fn start(log: &Arc<KafkaLog>, topic: &str, begun: Instant) -> Self {
+        let mut reader = log.subscribe(topic, "g", Start::Oldest).await.unwrap();
+        let (tell, has) = watch::channel(BTreeSet::new());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (stop, sees) = (watch::Sender::new(false), Arc::clone(&seen));
+        let mut stopped = stop.subscribe();
+        let task = tokio::spawn(async move {
+            loop {
+                let next = tokio::select! {
+                    _ = stopped.changed() => return,
+                    next = reader.next() => next.unwrap(),
+                };
+                match next {
+                    Next::Assigned(places) => {
+                        tell.send_modify(|has| has.extend(places.iter().map(|(p, _)| p)));
+                    }
+                    Next::Revoked(lost) => {
+                        tell.send_modify(|has| has.retain(|p| !lost.contains(p)));
+                    }
+                    Next::Records(partition, records) => {
+                        let now = begun.elapsed();
+                        let place = records.last().unwrap().place.offset + 1;
+                        sees.lock().extend(records.iter().map(|stored| {
+                            let text = std::str::from_utf8(&stored.record.value).unwrap();
+                            let sent = Duration::from_micros(text.parse().unwrap());
+                            (partition, sent, now.saturating_sub(sent))
+                        }));
+                        reader.commit(partition, place).await.unwrap();
+                    }
+                }
+            }
+        });
+        Self {
+            has,
+            seen,
+            stop,
+            task,
+        }
+    }
+
+    /// Waits until it has so many partitions and has read of each of them something appended after `since`.
+    async fn settled(&self, partitions: usize, since: Duration) {
+        let settled = async {
+            loop {
+                let has = self.has.borrow().clone();
+                let fresh = |p: &u32| self.seen.lock().iter().any(|r| r.0 == *p && r.1 > since);
+                if has.len() == partitions && has.iter().all(fresh) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, settled)
+            .await
+            .expect("in time");
+    }
+
+    /// The longest that a record took that was appended from then on.
+    fn longest(&self, since: Duration) -> f64 {
+        let seen = self.seen.lock();
+        let took = seen.iter().filter(|r| r.1 >= since).map(|r| r.2);
+        took.max().unwrap_or_default().as_secs_f64()
+    }
+
+    /// Leaves the group.
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        self.task.await.unwrap();
+    }
 }
+
+/// What a change in the group takes effect after.
+const MOMENT: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_leaves_in_order_hands_over_where_it_was() {
@@ -128,41 +186,36 @@ async fn a_reader_that_leaves_in_order_hands_over_where_it_was() {
     let topic = cluster.topic(&log, "leave", PARTITIONS).await;
     let begun = Instant::now();
     let ticking = tick(&log, &topic, begun);
-    let mut stays = log.subscribe(&topic, "g", Start::Oldest).await.unwrap();
-    read_until(&mut *stays, begun, |has| {
-        has.len() == 4 && has.values().all(|n| *n > 50)
-    })
-    .await;
-
+    let stays = Reading::start(&log, &topic, begun).await;
+    stays.settled(4, Duration::ZERO).await;
     let other = cluster.another().await;
-    let mut leaves = other.subscribe(&topic, "g", Start::Oldest).await.unwrap();
-    let settled = |has: &BTreeMap<u32, u64>| has.len() == 2 && has.values().all(|n| *n > 100);
-    let (at_one, at_other) = tokio::join!(
-        // what it keeps goes on; what it gives up is another's
-        read_until(&mut *stays, begun, |has| has.len() == 2
-            && has.values().all(|n| *n > 200)),
-        read_until(&mut *leaves, begun, settled)
-    );
+    tokio::time::sleep(MOMENT).await;
+    let quiet = begun.elapsed();
+    tokio::time::sleep(MOMENT).await;
     println!(
-        "another joins: a record waited at most {} at the one, {} at the other",
-        worst(&at_one),
-        worst(&at_other)
+        "one reader: a record took at most {:.2} s",
+        stays.longest(quiet)
     );
 
-    let left = Instant::now();
-    drop(leaves);
+    let joins = begun.elapsed();
+    let leaves = Reading::start(&other, &topic, begun).await;
+    tokio::join!(stays.settled(2, joins), leaves.settled(2, joins));
+    tokio::time::sleep(MOMENT).await;
+    let longest = stays.longest(joins).max(leaves.longest(joins));
+    println!("another joins: a record took at most {longest:.2} s");
+
+    let leaving = begun.elapsed();
+    leaves.stop().await;
     other.close().await;
-    println!("leaving took {:.2} s", left.elapsed().as_secs_f64());
-    let longest = read_until(&mut *stays, begun, |has| {
-        has.len() == 4 && has.values().all(|n| *n > 100)
-    })
-    .await;
+    let left = begun.elapsed();
+    stays.settled(4, left).await;
     println!(
-        "another leaves: a record waited at most {}",
-        worst(&longest)
+        "it leaves, in {:.2} s: a record took at most {:.2} s",
+        left.saturating_sub(leaving).as_secs_f64(),
+        stays.longest(leaving)
     );
     ticking.abort();
-    drop(stays);
+    stays.stop().await;
     log.close().await;
 }
 
@@ -173,34 +226,61 @@ async fn a_killed_reader_is_taken_over() {
     let topic = cluster.topic(&log, "killed", PARTITIONS).await;
     let begun = Instant::now();
     let ticking = tick(&log, &topic, begun);
+    let reader = Reading::start(&log, &topic, begun).await;
+    reader.settled(4, Duration::ZERO).await;
     let mut other = Other::start(&topic);
-    let committed = async {
-        while log.committed(&topic, "g").await.unwrap().contains(&None) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, committed)
-        .await
-        .expect("the other reads");
-    let mut reader = log.subscribe(&topic, "g", Start::Oldest).await.unwrap();
-    read_until(&mut *reader, begun, |has| {
-        has.len() == 2 && has.values().all(|n| *n > 20)
-    })
-    .await;
+    reader.settled(2, Duration::ZERO).await;
+    tokio::time::sleep(MOMENT).await;
 
+    let killed = begun.elapsed();
     other.kill();
-    let killed = Instant::now();
-    let longest = read_until(&mut *reader, begun, |has| {
-        has.len() == 4 && has.values().all(|n| *n > 20)
-    })
-    .await;
+    reader.settled(4, killed).await;
     println!(
-        "a killed reader was taken over in {:.2} s; a record waited at most {}",
-        killed.elapsed().as_secs_f64(),
-        worst(&longest)
+        "killed: taken over in {:.2} s, a record took at most {:.2} s",
+        begun.elapsed().saturating_sub(killed).as_secs_f64(),
+        reader.longest(killed)
     );
     ticking.abort();
-    drop(reader);
+    reader.stop().await;
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stood_still_comes_back_and_moves_no_place_back() {
+    let cluster = Cluster::shared();
+    let log = cluster.connect().await;
+    let topic = cluster.topic(&log, "frozen", PARTITIONS).await;
+    let begun = Instant::now();
+    let ticking = tick(&log, &topic, begun);
+    let reader = Reading::start(&log, &topic, begun).await;
+    reader.settled(4, Duration::ZERO).await;
+    let other = Other::start(&topic);
+    reader.settled(2, Duration::ZERO).await;
+    tokio::time::sleep(MOMENT).await;
+
+    other.signal("-STOP");
+    reader.settled(4, begun.elapsed()).await;
+    let watch = async {
+        let mut before = log.committed(&topic, "g").await.unwrap();
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let now = log.committed(&topic, "g").await.unwrap();
+            let back = before.iter().zip(&now).any(|(before, now)| before > now);
+            assert!(!back, "{before:?} came before {now:?}");
+            before = now;
+        }
+    };
+    other.signal("-CONT");
+    let back = async {
+        reader.settled(2, begun.elapsed()).await;
+        tokio::time::sleep(MOMENT).await;
+    };
+    tokio::select! {
+        () = back => {}
+        () = watch => {}
+    }
+    ticking.abort();
+    reader.stop().await;
     log.close().await;
 }
 

@@ -10,7 +10,7 @@ use tandem_log::{Log, Record, Retention, TopicSpec};
 use tandem_log_kafka::{Config, KafkaLog};
 
 /// How long whatever the tests wait for may take.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A log on a cluster. One serves one test.
 pub struct Cluster {
