@@ -43,9 +43,9 @@ pub fn ca_file() -> Result<PathBuf> {
 /// who tries the production shape adds. Written anew each time.
 pub fn config_file() -> Result<PathBuf> {
     let file = folder()?.join("tandem.toml");
-    let ring = CASSANDRA_RING.join(",");
+    let (redis, ring) = (REDIS_CLUSTER.join(","), CASSANDRA_RING.join(","));
     let text = format!(
-        "[kafka]\nbrokers = {KAFKA:?}\n\n[redis]\naddresses = {REDIS_CLUSTER:?}\n\n\
+        "[kafka]\nbrokers = {KAFKA:?}\n\n[redis]\naddresses = {redis:?}\n\n\
          [cassandra]\ncontact_points = {ring:?}\n"
     );
     fs::write(&file, text).at(&file)?;

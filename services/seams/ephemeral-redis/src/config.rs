@@ -21,9 +21,9 @@ pub enum Mode {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// `host:port` each: of the one Redis (and of the replicas that may take its place), or of some nodes of
-    /// the Cluster; the rest of the nodes are found.
-    pub addresses: Vec<String>,
+    /// `host:port`, several separated by commas: of the one Redis (and of the replicas that may take its place),
+    /// or of some nodes of the Cluster; the rest of the nodes are found.
+    pub addresses: String,
     /// `auto`, `single` or `cluster`.
     pub mode: Mode,
     /// What all keys begin with. The same for all services of an installation.
@@ -52,7 +52,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            addresses: vec!["127.0.0.1:6379".to_owned()],
+            addresses: "127.0.0.1:6379".to_owned(),
             mode: Mode::Auto,
             key_prefix: "tandem".to_owned(),
             username: String::new(),
@@ -69,12 +69,20 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The addresses, `host:port` each.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.addresses
+            .split(',')
+            .map(str::trim)
+            .filter(|a| !a.is_empty())
+    }
+
     /// Says what is wrong, naming the key and the fix.
     pub fn validate(&self) -> Result<(), String> {
-        if self.addresses.is_empty() {
+        if self.nodes().next().is_none() {
             return Err("redis.addresses is empty: name at least one host:port".to_owned());
         }
-        for address in &self.addresses {
+        for address in self.nodes() {
             if split(address).is_none() {
                 return Err(format!(
                     "redis.addresses has {address:?}: write it as host:port"
@@ -168,8 +176,8 @@ mod tests {
             assert!(error.contains(key) && error.contains(": "), "{error}");
         };
         refused(&|c| c.addresses.clear(), "redis.addresses");
-        refused(&|c| c.addresses = vec!["redis".into()], "redis.addresses");
-        refused(&|c| c.addresses = vec![":1".into()], "redis.addresses");
+        refused(&|c| c.addresses = "redis".into(), "redis.addresses");
+        refused(&|c| c.addresses = ":1".into(), "redis.addresses");
         refused(&|c| c.key_prefix = "a{b}".into(), "redis.key_prefix");
         refused(&|c| c.username = "tandem".into(), "redis.password");
         refused(&|c| c.ca_file = "ca.pem".into(), "redis.tls");

@@ -113,10 +113,13 @@ impl RedisEphemeral {
             match Link::open(config, target, &doors, &metrics).await {
                 Ok(link) => break link,
                 Err(Fault::Unreachable(error) | Fault::Refused(error) | Fault::Corrupt(error)) => {
-                    tracing::warn!(%error, addresses = ?config.addresses, "redis is not reached; trying again");
+                    tracing::warn!(%error, addresses = config.addresses, "redis is not reached; trying again");
                 }
                 Err(Fault::Timeout) => {
-                    tracing::warn!(addresses = ?config.addresses, "redis does not answer in time; trying again");
+                    tracing::warn!(
+                        addresses = config.addresses,
+                        "redis does not answer in time; trying again"
+                    );
                 }
             }
             tokio::select! {

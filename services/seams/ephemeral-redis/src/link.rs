@@ -78,7 +78,7 @@ impl Target {
         } else {
             None
         };
-        let nodes = config.addresses.iter().map(|a| node(a, config));
+        let nodes = config.nodes().map(|a| node(a, config));
         Ok(Self {
             nodes: nodes.collect::<Result<_, _>>()?,
             certificates,

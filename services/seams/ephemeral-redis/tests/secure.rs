@@ -72,7 +72,7 @@ fn certificates(dir: &Path) {
 fn secure(dir: &Path, port: u16, prefix: &str) -> Config {
     let file = |name: &str| dir.join(name).display().to_string();
     Config {
-        addresses: vec![format!("127.0.0.1:{port}")],
+        addresses: format!("127.0.0.1:{port}"),
         key_prefix: prefix.to_owned(),
         username: "tandem".to_owned(),
         password: "secret".to_owned(),
@@ -186,7 +186,7 @@ async fn on_a_cluster_the_same_rule_suffices() {
         cluster.ask(n, &rule).unwrap();
     }
     let config = Config {
-        addresses: cluster.addresses(),
+        addresses: cluster.addresses().join(","),
         mode: Mode::Auto,
         key_prefix: prefix,
         username: "tandem".to_owned(),

@@ -56,7 +56,7 @@ impl Config {
                 "routing": peers(Role::Routing),
             },
             "kafka": { "brokers": suite.kafka.bootstrap() },
-            "redis": { "addresses": suite.redis.addresses(), "mode": "cluster" },
+            "redis": { "addresses": suite.redis.addresses().join(","), "mode": "cluster" },
             "cassandra": { "contact_points": suite.cassandra.addresses().join(",") },
             "accounts": { "allow_http_endpoints": true },
             "edge": {

@@ -24,7 +24,7 @@ pub fn unique(what: &str) -> String {
 /// The config of a store at these addresses, under a prefix of its own.
 pub fn config(addresses: &[String]) -> Config {
     Config {
-        addresses: addresses.to_vec(),
+        addresses: addresses.join(","),
         key_prefix: unique("test"),
         ..Config::default()
     }
