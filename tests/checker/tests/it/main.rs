@@ -9,7 +9,10 @@
 mod life;
 mod plant;
 mod planted;
+mod program;
+mod read;
 mod rng;
+mod setup;
 mod talk;
 mod valid;
 mod world;

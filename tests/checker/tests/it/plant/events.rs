@@ -171,7 +171,9 @@ pub fn overtake(records: &mut Vec<Record>, rng: &mut Rng) -> bool {
                 let between = records[at + 1..next].iter().any(copies);
                 let what = records[at].what.clone();
                 records[at].what = std::mem::replace(&mut records[next].what, what);
-                return !between;
+                // the one that waits is not late yet
+                let in_time = records[next].at < sent.accepted + 5 * SECOND;
+                return in_time && !between;
             }
             _ => {}
         }
