@@ -180,7 +180,7 @@ impl Blow {
             (0..count).for_each(|n| s.redis.kill(n));
             for n in 1..=count {
                 // what it holds; who is in the Cluster stays known
-                let held = s.dir.join(format!("data/redis{n}/appendonlydir"));
+                let held = s.data.path().join(format!("redis{n}/appendonlydir"));
                 if held.exists() {
                     fs::remove_dir_all(held)?;
                 }

@@ -38,10 +38,10 @@ struct Run {
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
     /// Decides who says what, and what breaks when.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, global = true)]
     seed: u64,
     /// Print the report as JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     /// Only faults of this kind. May be given several times.
     #[arg(long, value_name = "FAULT")]
@@ -50,10 +50,10 @@ struct Run {
     #[arg(long)]
     short: bool,
     /// Deeds a second of all people together; some two thirds become events.
-    #[arg(long, default_value_t = 150.0)]
+    #[arg(long, default_value_t = 150.0, global = true)]
     rate: f64,
     /// Let the guarantees' times count this many times as long, on a machine that is too busy.
-    #[arg(long, default_value_t = 1, value_name = "TIMES")]
+    #[arg(long, default_value_t = 1, value_name = "TIMES", global = true)]
     slack: u64,
     /// Name the faults.
     #[arg(long)]
@@ -107,7 +107,9 @@ fn replicas(text: &str) -> std::result::Result<(Role, usize), String> {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if cli.run.list {
-        Fault::all().iter().for_each(|f| println!("{f}"));
+        for fault in Fault::all() {
+            println!("{fault}");
+        }
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,4 +1,4 @@
-//! A small disk that can be filled up.
+//! Where the engines' data lies: a folder that goes with the suite, and small disks that can be filled up.
 
 use std::{
     fs::{self, File},
@@ -54,5 +54,31 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
+/// A folder that is empty at first. Dropping it removes it.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes it, without what was there.
+    pub fn new(path: &Path) -> Result<Self> {
+        if path.exists() {
+            fs::remove_dir_all(path)?;
+        }
+        fs::create_dir_all(path)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -23,7 +23,7 @@ mod config;
 mod disk;
 mod supervisor;
 
-pub use disk::Disk;
+pub use disk::{Disk, Folder};
 pub use supervisor::Crash;
 
 /// A service of the suite.
@@ -122,6 +122,8 @@ pub struct Suite {
     pub cassandra: cassandra::Ring,
     /// Disks that can be filled up: of the first broker and of the first node of Cassandra.
     pub disks: [Disk; 2],
+    /// The engines' data.
+    pub data: Folder,
     /// Joins them.
     pub net: Net,
     /// Where everything is kept.
@@ -151,7 +153,7 @@ impl Suite {
             .into_iter()
             .chain(engines.iter().map(String::as_str))
             .collect();
-        for part in ["config", "log", "data"] {
+        for part in ["config", "log"] {
             std::fs::create_dir_all(options.dir.join(part))?;
         }
         let mut suite = tokio::task::block_in_place(|| Self::engines(&names, options, doors))?;
@@ -192,7 +194,8 @@ impl Suite {
 
     fn engines(names: &[&str], options: &Options, doors: &Doors) -> Result<Self> {
         let net = Net::new(names)?;
-        let data = options.dir.join("data");
+        let folder = Folder::new(&options.dir.join("data"))?;
+        let data = folder.path();
         let places = |name: &str, count: usize| -> Result<Vec<Place>> {
             let place = |n: usize| {
                 let name = format!("{name}{n}");
@@ -231,6 +234,7 @@ impl Suite {
             redis: redis?,
             cassandra: cassandra.map_err(broke)??,
             disks,
+            data: folder,
             net,
             dir: options.dir.clone(),
             doors: doors.clone(),
