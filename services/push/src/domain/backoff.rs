@@ -29,6 +29,13 @@ impl Backoff {
         if failed >= self.attempts {
             return None;
         }
+        let delay = self.delay(failed, jitter);
+        let delay = after.map_or(delay, |after| after.max(delay));
+        (elapsed + delay <= self.total).then_some(delay)
+    }
+
+    /// How long to wait before the next attempt of what is never given up.
+    pub fn delay(&self, failed: u32, jitter: u64) -> Duration {
         let doubled = self
             .first
             .saturating_mul(1 << failed.saturating_sub(1).min(20));
@@ -36,9 +43,7 @@ impl Backoff {
         // between half and all of it
         let half = most / 2;
         let spread = u64::try_from(most.saturating_sub(half).as_millis()).unwrap_or(u64::MAX);
-        let delay = half + Duration::from_millis(jitter % spread.saturating_add(1));
-        let delay = after.map_or(delay, |after| after.max(delay));
-        (elapsed + delay <= self.total).then_some(delay)
+        half + Duration::from_millis(jitter % spread.saturating_add(1))
     }
 }
 

@@ -142,7 +142,7 @@ impl Deliverer {
         }
     }
 
-    /// Finds the devices to notify. Waits for accounts as long as for a channel.
+    /// Finds the devices to notify. Waits for accounts.
     async fn prepare(&self, orders: Vec<Order>) -> Vec<Prepared> {
         let users = orders.iter().map(|o| o.user.to_string()).collect();
         let found = self.devices.of(users).await;

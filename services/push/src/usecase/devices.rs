@@ -18,6 +18,8 @@ use crate::{domain::backoff::Backoff, ports::Target};
 
 /// Users asked for in one call.
 const USERS: usize = 500;
+/// Longest time between two attempts to reach accounts.
+const LONGEST: Duration = Duration::from_secs(5);
 /// How long a sender's name is remembered, and how many.
 const NAMES: (Duration, usize) = (Duration::from_mins(5), 10_000);
 
@@ -47,7 +49,8 @@ impl Devices {
         }
     }
 
-    /// The devices of users, retried until it is given up.
+    /// The devices of users. Waits for accounts as long as it is away: what is waited for here is not yet passed in
+    /// the log. Another error is tried again for a while, and then told.
     pub async fn of(
         &self,
         mut users: Vec<String>,
@@ -67,12 +70,13 @@ impl Devices {
                     }
                     Err(error) => error,
                 };
-                let elapsed = self.doors.clock.monotonic().saturating_sub(begun);
-                let Some(delay) = self
-                    .backoff
-                    .next(failed, elapsed, None, self.doors.rng.u64())
-                else {
-                    return Err(error);
+                let jitter = self.doors.rng.u64();
+                let delay = if matches!(error.0, Code::Unavailable | Code::DeadlineExceeded) {
+                    self.backoff.delay(failed, jitter).min(LONGEST)
+                } else {
+                    let elapsed = self.doors.clock.monotonic().saturating_sub(begun);
+                    let next = self.backoff.next(failed, elapsed, None, jitter);
+                    next.ok_or_else(|| error.clone())?
                 };
                 tracing::warn!(code = %error.0, reason = error.1, "accounts does not answer");
                 tokio::time::sleep(delay).await;

@@ -34,6 +34,8 @@ pub struct State {
     pub groups: Mutex<BTreeMap<String, MembersResponse>>,
     pub routing_down: AtomicBool,
     pub accounts_down: AtomicBool,
+    /// Questions that accounts refused because it is down.
+    pub refused: AtomicUsize,
     pub members_calls: AtomicUsize,
 }
 
@@ -103,6 +105,7 @@ impl Accounts for Fakes {
         request: Request<PushTargetsRequest>,
     ) -> Result<Response<PushTargetsResponse>, Status> {
         if self.0.accounts_down.load(Ordering::Relaxed) {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
             return Err(status(Code::Unavailable, "accounts is down"));
         }
         let users = request.into_inner().users;
