@@ -67,7 +67,8 @@ pub struct Config {
     pub submit_wait_ms: u64,
     /// Unanswered events of all sessions, at most.
     pub submit_open: u32,
-    /// A routing replica that answers nothing for this long is given up, in milliseconds.
+    /// A routing replica that answers nothing for this long is given up, in milliseconds; one that leaves an event
+    /// unanswered for four times as long, too.
     pub submit_answer_ms: u64,
     /// Syncs that are being answered at once.
     pub syncs: u32,

@@ -114,6 +114,8 @@ pub struct Submits {
     pulse: Pulse,
 }
 
+/// An event that is not answered within so many times `submit_answer_ms`, though others are, was forgotten.
+const FORGOTTEN: u32 = 4;
 /// Most events in one batch.
 const BATCH: usize = 512;
 /// Most typing signals that wait in a lane.
@@ -447,6 +449,7 @@ impl Submits {
         }
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut more = true;
+        let mut heard = self.doors.clock.monotonic();
         loop {
             tokio::select! {
                 () = wake.notified(), if !more => more = true,
@@ -462,6 +465,7 @@ impl Submits {
                     let batch = batch
                         .map_err(|s| s.message().to_owned())?
                         .ok_or_else(|| "routing ended the stream".to_owned())?;
+                    heard = self.doors.clock.monotonic();
                     self.answered(id, batch.answers);
                     if self.state.lock().lanes.retire(id) {
                         return Ok(());
@@ -473,12 +477,19 @@ impl Submits {
                     if !state.ports.contains_key(&id) {
                         return Ok(());
                     }
-                    if state.lanes.oldest_given(id).is_some_and(|at| now.saturating_sub(at) > self.limits.answer) {
+                    if state.lanes.oldest_given(id).is_some_and(|at| self.given_up(at, heard, now)) {
                         return Err("routing does not answer".to_owned());
                     }
                 }
             }
         }
+    }
+
+    /// Whether a replica that got its oldest unanswered event `at`, and was last heard of at `heard`, is given up:
+    /// one that answers others may take its time over one (a partition without a leader), but not for ever.
+    fn given_up(&self, at: Duration, heard: Duration, now: Duration) -> bool {
+        let answer = self.limits.answer;
+        now.saturating_sub(at.max(heard)) > answer || now.saturating_sub(at) > answer * FORGOTTEN
     }
 
     fn give(&self, id: LaneId) -> Vec<SubmitItem> {
