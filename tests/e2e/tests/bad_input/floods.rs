@@ -58,7 +58,8 @@ async fn a_flood_is_refused_with_a_time_to_wait_and_others_go_on_as_ever() {
                 _ => {}
             }
         }
-        // after the time that it was told, the next is taken
+        // what was refused is given up; after the time that it was told, the next is taken
+        dan.acknowledge().await;
         let mut next = submit("chloe", text("later"));
         while let Err(rejected) = dan.answer(next.clone()).await {
             tokio::time::sleep(Duration::from_millis(rejected.retry_after_ms.into())).await;

@@ -12,9 +12,9 @@ use tandem_e2e_tests::{
 use tandem_kernel::Code;
 use tandem_proto::{
     client::{
-        self, Accepted, Body, ClientFrame, Closing, DeviceClass, Event, Hello, Problem, Rejected,
-        Request, ServerFrame, Submit, Text, Welcome, body::Kind, client_frame::Frame, request::Op,
-        response, server_frame::Frame as Answer,
+        self, Accepted, Body, ClientFrame, Closing, DeviceClass, Event, Hello, Ping, Problem,
+        Rejected, Request, ServerFrame, Submit, Text, Welcome, body::Kind, client_frame::Frame,
+        request::Op, response, server_frame::Frame as Answer,
     },
     json,
 };
@@ -87,6 +87,7 @@ pub fn text(text: impl Into<String>) -> Kind {
 pub struct Raw {
     pub ws: WebSocketStream<TcpStream>,
     json: bool,
+    seen: u64,
 }
 
 impl Raw {
@@ -109,7 +110,7 @@ impl Raw {
             protocol.parse().expect("a header"),
         );
         let (ws, _) = client_async(request, stream).await.expect("an upgrade");
-        Self { ws, json }
+        Self { ws, json, seen: 0 }
     }
 
     /// Connects and signs in.
@@ -143,6 +144,16 @@ impl Raw {
         self.send_message(message).await;
     }
 
+    /// Acknowledges what came so far: what was refused for now is given up.
+    pub async fn acknowledge(&mut self) {
+        let frame = ClientFrame {
+            ack: self.seen,
+            frame: Some(Frame::Ping(Ping::default())),
+        };
+        self.send_message(Message::binary(frame.encode_to_vec()))
+            .await;
+    }
+
     /// Sends anything. What the other end thinks of it is not seen here.
     pub async fn send_message(&mut self, message: Message) {
         let _ = self.ws.send(message).await;
@@ -159,6 +170,7 @@ impl Raw {
                 Message::Close(_) => return None,
                 _ => continue,
             };
+            self.seen = self.seen.max(frame.n);
             return Some(frame.frame.expect("a kind of frame"));
         }
     }
