@@ -9,7 +9,7 @@ use tandem_checker::What;
 use tandem_client::{Core, domain::Message};
 use tandem_kernel::event::{Delete, Edit, Kind, Nudge, Reaction, Text};
 use tandem_proto::client::Status;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::MissedTickBehavior};
 
 use crate::{
     cast::{Cast, Habit, Tie},
@@ -29,6 +29,11 @@ const EMOJI: [&str; 3] = ["👍", "🎉", "😮"];
 /// that is gone by then has no place in history.
 const PASSING: &str = "never mind: ";
 const WORDS: &str = "shall we meet at the station, or is the café by the river closer for you? ";
+
+/// How often it is looked at what is due.
+const TICK: Duration = Duration::from_millis(10);
+/// How much time is made up for at most.
+const CATCH_UP: Duration = Duration::from_millis(500);
 
 /// Everybody, talking.
 pub struct Talk {
@@ -58,14 +63,21 @@ impl Talk {
     /// Starts what makes them talk: `rate` deeds a second together.
     pub fn start(self: &Arc<Self>, rate: f64, rng: &Rng, lifecycle: &Lifecycle) {
         let (this, own) = (self.clone(), Rng::from_seed(rng.u64()));
-        let period = Duration::from_secs_f64(1.0 / rate);
         lifecycle.spawn("talk", OnEnd::Fine, async move {
             let mut going = this.going.subscribe();
-            let mut ticks = tokio::time::interval(period);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut ticks = tokio::time::interval(TICK);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            let mut last = tokio::time::Instant::now();
+            let mut due = 0.0;
             while going.wait_for(|g| *g).await.is_ok() {
-                ticks.tick().await;
-                this.deed(&own);
+                let now = ticks.tick().await;
+                // what a busy machine missed is made up for, what a silence left out is not
+                due += rate * (now - last).min(CATCH_UP).as_secs_f64();
+                last = now;
+                while due >= 1.0 {
+                    due -= 1.0;
+                    this.deed(&own);
+                }
             }
         });
         for device in &self.devices {
