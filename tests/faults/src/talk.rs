@@ -170,8 +170,14 @@ impl Talk {
         if !device.air.is_clear() && rng.below(4) > 0 {
             return;
         }
-        let talks = self.cast.talks_of(device.index.0);
-        let talk = &self.cast.talks[talks[rng.below(talks.len() as u64) as usize]];
+        // what is said in a group costs the more, the more there are to hear and confirm it
+        let in_group = rng.below(4) == 0;
+        let mut talks = self.cast.talks_of(device.index.0);
+        talks.retain(|t| (self.cast.talks[*t].tie == Tie::Group) == in_group);
+        let Some(talk) = talks.get(rng.below(talks.len() as u64) as usize) else {
+            return;
+        };
+        let talk = &self.cast.talks[*talk];
         // a recent message
         let recent = |own: bool, passing: bool| {
             device.client.look(|core: &Core| {
