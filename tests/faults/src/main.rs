@@ -18,7 +18,7 @@ use tandem_faults::{
     report::Report,
     run::{self, Form, Scene},
     stopped,
-    suite::{Options, Role, Suite},
+    suite::{self, Options, Role, Suite},
 };
 
 /// The suite as real processes on real Kafka, Redis and Cassandra, while people talk and everything
@@ -149,6 +149,7 @@ async fn command(cli: &Cli) -> Result<ExitCode> {
         domain: run::DOMAIN.into(),
         replicas: shape.replicas.iter().copied().collect(),
         partitions: shape.partitions,
+        open: false,
     };
     let work = async {
         match cli.command {
@@ -159,9 +160,13 @@ async fn command(cli: &Cli) -> Result<ExitCode> {
             }
         }
     };
-    let done = tokio::select! {
-        done = work => done,
-        () = lifecycle.stopped() => Err("stopped".into()),
+    let done = if matches!(cli.command, Some(Command::Up)) {
+        work.await
+    } else {
+        tokio::select! {
+            done = work => done,
+            () = lifecycle.stopped() => Err("stopped".into()),
+        }
     };
     lifecycle.abort();
     if !matches!(done, Ok(ExitCode::SUCCESS)) && shape.keep.is_none() {
@@ -212,13 +217,33 @@ async fn finish(scene: &mut Scene, json: bool) -> Result<ExitCode> {
 
 async fn up(options: &Options, lifecycle: &Lifecycle) -> Result<ExitCode> {
     let doors = tandem_chassis::Doors::real();
-    let suite = Suite::start(options, &doors, lifecycle).await?;
-    println!("edges       {}", suite.edges().join(","));
+    let open = Options {
+        open: true,
+        ..options.clone()
+    };
+    let suite = Suite::start(&open, &doors, lifecycle).await?;
     for role in Role::ALL {
-        println!("{:<12}{}", role.name(), suite.peers(role));
+        println!("{:<10} {}", role.name(), suite.peers(role));
     }
-    println!("logs        {}", suite.dir.join("log").display());
+    println!("kafka      {}", suite.kafka.bootstrap());
+    println!("redis      {}", suite.redis.addresses().join(","));
+    println!("cassandra  {}", suite.cassandra.addresses().join(","));
+    println!("logs       {}", suite.dir.join("log").display());
+    let servers: Vec<_> = suite.edges().iter().map(|e| format!("ws://{e}")).collect();
+    let issuer = format!("{}:{}", suite.net.gateway(), suite::ISSUER_PORT);
+    let accounts = suite.peers(Role::Accounts);
+    let accounts = accounts.split(',').next().unwrap_or_default();
+    println!(
+        "\nfor chat, send, load:\n\
+         export TANDEM_SERVER={} TANDEM_ISSUER={issuer} TANDEM_ACCOUNTS={accounts}\n\
+         ctrl-c ends it, and says what each process has used",
+        servers.join(",")
+    );
     lifecycle.stopped().await;
+    println!("\n{:<12}{:>8}{:>8}", "process", "CPU s", "MB");
+    for (name, cpu, bytes) in suite.usage() {
+        println!("{name:<12}{:>8.1}{:>8}", cpu.as_secs_f64(), bytes >> 20);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

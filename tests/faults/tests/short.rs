@@ -29,6 +29,7 @@ async fn every_guarantee_is_kept_while_each_service_and_each_engine_is_killed() 
         domain: run::DOMAIN.into(),
         replicas: std::collections::BTreeMap::new(),
         partitions: 6,
+        open: false,
     };
     let mut scene = Scene::set(&options, FORM, &lifecycle).await?;
     for together in plan::short() {

@@ -9,7 +9,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
 
-use super::{HARNESS_PORT, Options, PEERS, Role, Suite};
+use super::{HARNESS_PORT, ISSUER_PORT, Options, PEERS, Role, Suite};
 use crate::{
     Result,
     issuer::{AUDIENCE, ISSUER, KEYS_PATH},
@@ -43,7 +43,15 @@ impl Config {
         suite.doors.rng.fill(&mut secret);
         // below the order of the curve
         secret[0] &= 0x7f;
-        let keys = format!("http://{}:{HARNESS_PORT}{KEYS_PATH}", suite.net.gateway());
+        let gateway = suite.net.gateway();
+        let keys = format!("http://{gateway}:{HARNESS_PORT}{KEYS_PATH}");
+        let mut issuers = vec![json!({ "issuer": ISSUER, "audience": AUDIENCE, "jwks_url": keys })];
+        if options.open {
+            let keys = format!("http://{gateway}:{ISSUER_PORT}/dev/jwks.json");
+            let development = "tandem-development";
+            let open = json!({ "issuer": development, "audience": AUDIENCE, "jwks_url": keys });
+            issuers.push(open);
+        }
         let common = json!({
             "telemetry": { "log": "info", "log_format": "text" },
             "lifecycle": { "drain_ms": 10_000 },
@@ -61,7 +69,8 @@ impl Config {
             "accounts": { "allow_http_endpoints": true },
             "edge": {
                 "domain": options.domain,
-                "issuers": [{ "issuer": ISSUER, "audience": AUDIENCE, "jwks_url": keys }],
+                "issuers": issuers,
+                "dev_issuer": options.open,
             },
             "push": {
                 "vapid_private_key": BASE64_URL_SAFE_NO_PAD.encode(secret),

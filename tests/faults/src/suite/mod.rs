@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -21,6 +21,7 @@ use crate::{
 
 mod config;
 mod disk;
+mod look;
 mod supervisor;
 
 pub use disk::{Disk, Folder};
@@ -80,6 +81,8 @@ pub struct Options {
     pub replicas: BTreeMap<Role, usize>,
     /// Partitions of the conversations' topic.
     pub partitions: u32,
+    /// Anyone gets a token, from a development issuer that runs beside it.
+    pub open: bool,
 }
 
 /// A process of a service.
@@ -94,6 +97,8 @@ pub struct Replica {
 
 /// Where the harness itself is reached: the identity provider and the push service.
 pub const HARNESS_PORT: u16 = 7_500;
+/// Where the development issuer is reached.
+pub const ISSUER_PORT: u16 = 7_480;
 /// Port of each service for the others.
 const PEERS: u16 = 7_401;
 /// Port of each service for probes.
@@ -112,6 +117,8 @@ const DISK_MB: u32 = 2_048;
 pub struct Suite {
     /// The services' processes.
     pub replicas: Vec<Replica>,
+    /// Gives tokens to anyone, if that was asked for.
+    pub issuer: Option<Process>,
     /// Those that ended by themselves.
     pub crashes: Arc<supervisor::Crashes>,
     /// Three brokers.
@@ -183,6 +190,9 @@ impl Suite {
                 address: suite.net.address(name)?,
             });
         }
+        if options.open {
+            suite.issuer = Some(suite.start_issuer(options)?);
+        }
         for replica in &suite.replicas {
             suite.ready(replica).await?;
         }
@@ -229,6 +239,7 @@ impl Suite {
         let broke = |_| "the thread that started an engine panicked";
         Ok(Self {
             replicas: Vec::new(),
+            issuer: None,
             crashes: Arc::default(),
             kafka: kafka.map_err(broke)??,
             redis: redis?,
@@ -239,6 +250,29 @@ impl Suite {
             dir: options.dir.clone(),
             doors: doors.clone(),
         })
+    }
+
+    fn start_issuer(&self, options: &Options) -> Result<Process> {
+        let at = format!("{}:{ISSUER_PORT}", self.net.gateway());
+        let command = [
+            options.program.as_os_str(),
+            "dev-issuer".as_ref(),
+            "--listen".as_ref(),
+            at.as_ref(),
+            "--domain".as_ref(),
+            options.domain.as_ref(),
+            "--data-dir".as_ref(),
+            self.data.path().as_os_str(),
+        ];
+        let process = Process::new(
+            "dev-issuer",
+            Spec {
+                command: command.map(Into::into).to_vec(),
+                log: options.dir.join("log/dev-issuer.log"),
+            },
+        );
+        process.start()?;
+        Ok(process)
     }
 
     async fn migrate(&self, config: &config::Config, options: &Options) -> Result<()> {
@@ -331,37 +365,5 @@ impl Suite {
         let waited = tokio::time::timeout(READY, ready).await;
         let (name, log) = (&replica.process.name, replica.process.log().display());
         waited.map_err(|_| format!("{name} is not ready in time: see {log}").into())
-    }
-
-    /// The sum of a metric's series over the processes of a service: of those that have this label.
-    pub async fn metric(&self, role: Role, name: &str, label: &str) -> f64 {
-        let mut sum = 0.0;
-        for replica in self.of(role) {
-            let ops = format!("{}:{OPS}", replica.address);
-            let answer =
-                token::http(&self.doors, &ops, http::Method::GET, "/metrics", Vec::new()).await;
-            let text = answer
-                .map(|a| String::from_utf8_lossy(a.body()).into_owned())
-                .unwrap_or_default();
-            let series = text.lines().filter(|l| {
-                l.strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
-            });
-            sum += series
-                .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
-                .sum::<f64>();
-        }
-        sum
-    }
-
-    /// Copies what the engines wrote to where everything is kept.
-    pub fn keep_logs(&self) {
-        let to = self.dir.join("log");
-        let copy = |from: &Path, name: String| {
-            let _ = std::fs::copy(from.join("log"), to.join(name));
-        };
-        (0..KAFKA).for_each(|n| copy(self.kafka.dir(n), format!("kafka{}.log", n + 1)));
-        (0..REDIS).for_each(|n| copy(self.redis.dir(n), format!("redis{}.log", n + 1)));
-        (0..CASSANDRA).for_each(|n| copy(self.cassandra.dir(n), format!("cassandra{}.log", n + 1)));
     }
 }
