@@ -17,6 +17,7 @@ use crate::{
     error::{At, Error, Result},
     fleet::Place,
     install,
+    process::Process,
     slot::Slot,
 };
 
@@ -166,8 +167,19 @@ pub(crate) fn remove(slot: &Path) {
     let noted = fs::read_to_string(slot.join(NAMES)).unwrap_or_default();
     for line in noted.lines() {
         if let Some((kind, name)) = line.split_once(' ') {
+            if kind == "netns" {
+                kill_all_in(name);
+            }
             // a namespace takes its end of the cable along; what was never made cannot be removed
             let _ = install::run(Command::new("ip").args([kind, "del", name]));
         }
     }
+}
+
+/// Ends what still runs in a namespace: programs of a process that was killed itself.
+fn kill_all_in(namespace: &str) {
+    let listed = install::run(Command::new("ip").args(["netns", "pids", namespace]));
+    let pids = listed.unwrap_or_default();
+    let pids = pids.lines().filter_map(|pid| pid.trim().parse().ok());
+    pids.filter_map(Process::of).for_each(Process::kill);
 }

@@ -230,7 +230,11 @@ async fn up(options: &Options, lifecycle: &Lifecycle) -> Result<ExitCode> {
     println!("cassandra  {}", suite.cassandra.addresses().join(","));
     println!("logs       {}", suite.dir.join("log").display());
     let servers: Vec<_> = suite.edges().iter().map(|e| format!("ws://{e}")).collect();
-    let issuer = format!("{}:{}", suite.net.gateway(), suite::ISSUER_PORT);
+    let issuer = format!(
+        "{}:{}",
+        suite.net.address(suite::ISSUER)?,
+        suite::ISSUER_PORT
+    );
     let accounts = suite.peers(Role::Accounts);
     let accounts = accounts.split(',').next().unwrap_or_default();
     println!(

@@ -47,7 +47,8 @@ impl Config {
         let keys = format!("http://{gateway}:{HARNESS_PORT}{KEYS_PATH}");
         let mut issuers = vec![json!({ "issuer": ISSUER, "audience": AUDIENCE, "jwks_url": keys })];
         if options.open {
-            let keys = format!("http://{gateway}:{ISSUER_PORT}/dev/jwks.json");
+            let at = suite.net.address(super::ISSUER)?;
+            let keys = format!("http://{at}:{ISSUER_PORT}/dev/jwks.json");
             let development = "tandem-development";
             let open = json!({ "issuer": development, "audience": AUDIENCE, "jwks_url": keys });
             issuers.push(open);

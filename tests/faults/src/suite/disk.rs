@@ -65,6 +65,11 @@ impl Folder {
     /// Makes it, without what was there.
     pub fn new(path: &Path) -> Result<Self> {
         if path.exists() {
+            for entry in fs::read_dir(path)?.flatten() {
+                // a disk that a killed run left; what is none is not unmounted
+                let umount = Command::new("umount").arg("-l").arg(entry.path()).output();
+                drop(umount);
+            }
             fs::remove_dir_all(path)?;
         }
         fs::create_dir_all(path)?;

@@ -1,13 +1,7 @@
 //! The suite in its production shape at home: each service several processes, each with a network of its
 //! own, on private engines. Dropping it ends all of it.
 
-use std::{
-    collections::BTreeMap,
-    net::Ipv4Addr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use tandem_chassis::{Doors, Lifecycle, lifecycle::OnEnd};
 use tandem_client::token;
@@ -97,6 +91,8 @@ pub struct Replica {
 
 /// Where the harness itself is reached: the identity provider and the push service.
 pub const HARNESS_PORT: u16 = 7_500;
+/// What the development issuer is called in the network.
+pub const ISSUER: &str = "issuer";
 /// Where the development issuer is reached.
 pub const ISSUER_PORT: u16 = 7_480;
 /// Port of each service for the others.
@@ -159,6 +155,7 @@ impl Suite {
         let names: Vec<&str> = names
             .into_iter()
             .chain(engines.iter().map(String::as_str))
+            .chain([ISSUER])
             .collect();
         for part in ["config", "log"] {
             std::fs::create_dir_all(options.dir.join(part))?;
@@ -253,8 +250,9 @@ impl Suite {
     }
 
     fn start_issuer(&self, options: &Options) -> Result<Process> {
-        let at = format!("{}:{ISSUER_PORT}", self.net.gateway());
-        let command = [
+        let place = self.net.place(ISSUER)?;
+        let at = format!("0.0.0.0:{ISSUER_PORT}");
+        let own = [
             options.program.as_os_str(),
             "dev-issuer".as_ref(),
             "--listen".as_ref(),
@@ -264,10 +262,11 @@ impl Suite {
             "--data-dir".as_ref(),
             self.data.path().as_os_str(),
         ];
+        let prefix = place.prefix.iter().map(Into::into);
         let process = Process::new(
             "dev-issuer",
             Spec {
-                command: command.map(Into::into).to_vec(),
+                command: prefix.chain(own.map(Into::into)).collect(),
                 log: options.dir.join("log/dev-issuer.log"),
             },
         );
