@@ -67,6 +67,11 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// Longer on a machine that is judged mildly.
+    fn patience(&self) -> Duration {
+        SETTLE * u32::try_from(self.slack).unwrap_or(1).max(1)
+    }
+
     /// Brings the suite up, and everybody on.
     pub async fn set(options: &Options, form: Form, lifecycle: &Lifecycle) -> Result<Self> {
         let Form { seed, rate, slack } = form;
@@ -138,7 +143,7 @@ impl Scene {
         }
         tokio::time::sleep(TALK).await;
         let settling = self.elapsed();
-        let unsettled = self.talk.settle(SETTLE).await;
+        let unsettled = self.talk.settle(self.patience()).await;
         let settled_s = self.elapsed().as_secs_f64() - settling.as_secs_f64();
         let violations = self.judge(false).await?;
         let what: Vec<String> = blows.into_iter().map(|b| b.what).collect();
@@ -183,7 +188,7 @@ impl Scene {
 
     /// Reads everything back, and gives the last verdict.
     pub async fn end(&mut self) -> Result<&Report> {
-        let unsettled = self.talk.settle(SETTLE).await;
+        let unsettled = self.talk.settle(self.patience()).await;
         self.talk.close().await?;
         let violations = self.judge(true).await?;
         let at_s = self.elapsed().as_secs_f64();

@@ -13,7 +13,7 @@ use tandem_faults::{
 /// What CI's machines can do while they build and test other things.
 const FORM: Form = Form {
     seed: 1,
-    rate: 60.0,
+    rate: 25.0,
     slack: 6,
 };
 
