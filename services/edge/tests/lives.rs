@@ -22,8 +22,8 @@ use tandem_ephemeral::Ephemeral;
 use tandem_kernel::Address;
 use tandem_proto::{
     client::{
-        Bye, ClientFrame, Event, Heads, Hello, Presence, Received, Resume, Status, client_frame,
-        server_frame,
+        Bye, ClientFrame, Event, Heads, Hello, Presence, Received, Resume, SetPresence, Status,
+        client_frame, server_frame,
     },
     edge::{DeliverBatch, Delivery, delivery::What},
 };
@@ -437,6 +437,30 @@ async fn a_lapse_that_a_lost_answer_told_of_is_noticed_all_the_same() {
         w.ephemeral.reach(&[alice()]).await.unwrap()[0].live.len(),
         1
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_chosen_while_a_renewal_has_no_answer_lets_nothing_come_over_a_gap() {
+    let w = World::new().await;
+    let (mut d, _) = open(&w, "alice", "pc").await;
+    w.ephemeral.release(&w.id).await.unwrap();
+    w.flaky.renewals.store(20, Ordering::SeqCst);
+    // the lease counts again by now, but that has no answer
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let busy = SetPresence {
+        status: Status::Busy.into(),
+        message: String::new(),
+    };
+    d.send(client_frame::Frame::SetPresence(busy)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let reached = w.ephemeral.reach(&[alice()]).await.unwrap();
+    assert_eq!(reached[0].live.len(), 0, "it is not told of the gap yet");
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let told = next_of_conversations(&mut d).await;
+    assert_eq!(told, server_frame::Frame::Heads(Heads::default()));
+    d.synced().await;
+    let reached = w.ephemeral.reach(&[alice()]).await.unwrap();
+    assert_eq!(reached[0].live.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

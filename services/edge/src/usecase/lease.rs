@@ -54,40 +54,39 @@ impl Keeper {
     /// those that were flagged.
     async fn renew(&self, epoch: &mut u64, renewed: &mut Duration) -> Vec<SessionId> {
         let mut unsure = false;
+        // nothing is registered between a lapse and the sessions' being told of it; and a renewal without an
+        // answer may have found one, and made the lease count again
+        let _gate = self.registry.gate().await;
         loop {
-            {
-                // nothing is registered between a lapse and the sessions' being told of it
-                let _gate = self.registry.gate().await;
-                let began = self.clock.monotonic();
-                let renewal = self
-                    .ephemeral
-                    .renew(self.registry.edge(), self.registry.registered());
-                match timeout(self.call, renewal).await {
-                    Ok(Ok(Renewal {
-                        epoch: now,
-                        lapsed,
-                        resync,
-                    })) => {
-                        // one that was done without an answer may have found the lease lapsed
-                        let lapsed = lapsed || (unsure && began.saturating_sub(*renewed) >= LEASE);
-                        *renewed = began;
-                        if lapsed || now != *epoch {
-                            tracing::warn!(
-                                lapsed,
-                                "the ephemeral store lost this edge's sessions: registering them again"
-                            );
-                            *epoch = now;
-                            self.registry.register_all(now);
-                        }
-                        return resync;
+            let began = self.clock.monotonic();
+            let renewal = self
+                .ephemeral
+                .renew(self.registry.edge(), self.registry.registered());
+            match timeout(self.call, renewal).await {
+                Ok(Ok(Renewal {
+                    epoch: now,
+                    lapsed,
+                    resync,
+                })) => {
+                    // one that was done without an answer may have found the lease lapsed
+                    let lapsed = lapsed || (unsure && began.saturating_sub(*renewed) >= LEASE);
+                    *renewed = began;
+                    if lapsed || now != *epoch {
+                        tracing::warn!(
+                            lapsed,
+                            "the ephemeral store lost this edge's sessions: registering them again"
+                        );
+                        *epoch = now;
+                        self.registry.register_all(now);
                     }
-                    Ok(Err(error)) => {
-                        tracing::warn!(%error, "the lease cannot be renewed; trying again");
-                    }
-                    Err(_) => tracing::warn!("the lease cannot be renewed in time; trying again"),
+                    return resync;
                 }
-                unsure = true;
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the lease cannot be renewed; trying again");
+                }
+                Err(_) => tracing::warn!("the lease cannot be renewed in time; trying again"),
             }
+            unsure = true;
             sleep(AGAIN).await;
         }
     }
